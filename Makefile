@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv. PYTHON: 3.11 to 3.13.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+DEMO ?= runs/demo
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo demo-blind test test-slow lint bench setup clean
+
+setup: $(VENV)/.run-time
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  f"error: Python {v[0]}.{v[1]}: r23d_jax needs 3.11 to 3.13; make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.run-time: $(VENV)/.created requirements.txt
+	$(RUN) -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.tests: $(VENV)/.run-time requirements-dev.txt
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	$(RUN) -m pip install --quiet --no-deps torchvision==0.28.0
+	touch $@
+
+# Renders `motion`, builds it, trains a small R(2+3)D on it and scores it over every test video.
+demo: setup
+	$(VENV)/bin/tfds build tfds_ucf101 --config motion --data_dir=$(DEMO)/data
+	$(RUN) -m r23d_jax.main --config configs/demo.py --workdir $(DEMO)/r2plus3d --config.dataset.data_dir=$(DEMO)/data
+	@echo "report: $(DEMO)/r2plus3d/report.html"
+
+# The same recipe with a network of the same size that is blind to the order of frames.
+demo-blind: demo
+	$(RUN) -m r23d_jax.main --config configs/demo.py --workdir $(DEMO)/f_r2d \
+	  --config.dataset.data_dir=$(DEMO)/data --config.arch=f_r2d_18
+
+lint: $(VENV)/.tests
+	$(VENV)/bin/ruff check .
+
+test: lint
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: lint
+	$(RUN) -m pytest -m slow
+
+bench: $(VENV)/.tests
+	for file in benchmarks/*.py; do $(RUN) $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,124 @@
+"""From a config or a card to a network, and from a config to the card of what it trains."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from r23d_jax import checkpoint, models
+from r23d_jax.errors import UserError
+from r23d_jax.functional import weights_of
+from r23d_jax.models.layers import BatchNorm
+from r23d_jax.weights.card import Card, Preprocessing
+
+
+def preprocessing(config: ConfigDict, channels: str = "rgb", flow: str | None = None) -> Preprocessing:
+    """What the config feeds the network."""
+    resize = config.clip.resize
+    return Preprocessing(
+        resize=resize[0] if isinstance(resize, tuple) and len(resize) == 1 else resize,
+        crop=config.clip.size,
+        frames=config.clip.frames,
+        stride=config.clip.stride,
+        mean=config.clip.mean,
+        std=config.clip.std,
+        channels=channels,
+        flow=flow,
+    )
+
+
+def model_arguments(config: ConfigDict, classes: int, in_channels: int) -> dict[str, Any]:
+    """The arguments of `models.create`, in JSON's types: what a card keeps."""
+    return {
+        "num_classes": classes,
+        "frames": config.clip.frames,
+        "in_channels": in_channels,
+        "dropout": config.model.dropout,
+        "width": config.model.width,
+        "layers": list(config.model.layers) or None,
+        "bn_epsilon": config.model.bn_epsilon or None,
+    }
+
+
+def create(arch: str, arguments: Mapping[str, Any], dtype: str = "float32", seed: int = 0) -> nnx.Module:
+    """A network with fresh weights from `model_arguments` or a card's `model`."""
+    arguments = dict(arguments)
+    if arguments.get("layers"):
+        arguments["layers"] = tuple(arguments["layers"])
+    return models.create(arch, rngs=nnx.Rngs(seed), dtype=jnp.dtype(dtype), **arguments)
+
+
+def stages(model: nnx.Module) -> tuple[str, ...]:
+    """Top-level modules with parameters, in order of depth (the order they were built in), the head last."""
+    return tuple(
+        name
+        for name, value in vars(model).items()
+        if isinstance(value, nnx.Module) and jax.tree.leaves(nnx.state(value, nnx.Param))
+    )
+
+
+def bn_epsilon(model: nnx.Module) -> float:
+    """Epsilon of the model's batch normalisations, which is the same in all of them."""
+    return next(module.epsilon for _, module in model.iter_modules() if isinstance(module, BatchNorm))
+
+
+def freeze_batch_norm(model: nnx.Module) -> None:
+    """Makes every BatchNorm use and keep its running statistics, in training too."""
+    model.set_attributes(BatchNorm, frozen=True)
+
+
+def initial_weights(
+    config: ConfigDict, target: dict[str, Any], head: str, labels: tuple[str, ...], ours: Preprocessing
+) -> tuple[dict[str, Any], str, list[str]]:
+    """The weights of `config.init_from` where they fit, fresh ones below a new head.
+
+    Returns:
+      Flat weights, what to call the start ("scratch" or the source), and lines to print: what was loaded,
+      re-initialised and unused, and where the source's card differs from the config, which decides.
+    """
+    if not config.init_from:
+        return target, "scratch", []
+    source, card = open_weights(config.init_from, config.arch)
+    if models.canonical(card.arch) != models.canonical(config.arch):
+        raise UserError(
+            f"init_from {config.init_from}: these are weights of {card.arch}, the config asks for {config.arch}; "
+            f"set --config.arch={card.arch} or convert them for {config.arch}"
+        )
+    if card.preprocessing.channels != ours.channels or card.preprocessing.flow != ours.flow:
+        raise UserError(
+            f"init_from {config.init_from}: trained on {_input(card.preprocessing)}, the data set is {_input(ours)}"
+        )
+    weights, report = checkpoint.init_from(
+        target, source, head, keep_head=card.labels == labels, origin=config.init_from
+    )
+    lines = [report]
+    if card.labels != labels:
+        lines.append(f"labels: {len(card.labels)} classes in the source, {len(labels)} here: new head")
+    for field in ("resize", "crop", "frames", "stride", "mean", "std"):
+        theirs, here = getattr(card.preprocessing, field), getattr(ours, field)
+        if theirs != here:
+            lines.append(f"{field}: {theirs} in the source, {here} here (the config decides)")
+    return weights, config.init_from, lines
+
+
+def open_weights(source: str, arch: str | None = None) -> tuple[dict[str, Any], Card]:
+    """Flat weights and card of anything that weights can be had from.
+
+    Args:
+      source: a workdir, a checkpoint folder, a file of another project, or a published name.
+      arch: the network wanted, where the source is not a checkpoint of ours.
+    """
+    from r23d_jax import convert  # it knows PyTorch's and TensorFlow's files; ours need neither
+
+    if convert.is_foreign(source):
+        model, card = convert.load(source, arch=arch)
+        params, stats = weights_of(model)
+        return {**params, **stats}, card
+    return checkpoint.load_weights(checkpoint.find(source))
+
+
+def _input(spec: Preprocessing) -> str:
+    return spec.channels if spec.flow is None else f"{spec.channels} ({spec.flow})"

@@ -1,0 +1,303 @@
+"""Checkpoints on disk: saved whole or not at all, checked when read, and three separate ways to use one.
+
+* `resume` continues a run in its own workdir: weights, optimizer, step, everything.
+* `init_from` starts a new run from the weights of another.
+* `load_weights` uses a checkpoint.
+
+A checkpoint is a folder: `card.json`, `weights/` (Orbax: what is evaluated), and for a run also `train/`
+(Orbax: the rest of its state), `progress.json`, and `checksums.json` over all of them. It is written
+under another name and renamed when complete, so a folder with a number for a name is always a whole one.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from r23d_jax.errors import UserError, one_line
+from r23d_jax.files import write_json
+from r23d_jax.weights import card as cards
+
+Tensors = dict[str, np.ndarray]
+_STEP = re.compile(r"\d{8}")
+
+
+class DamagedError(UserError):
+    """A checkpoint that is not what was written."""
+
+
+# --- one folder -----------------------------------------------------------------------------------------
+
+
+def save_weights(folder: Path, weights: Mapping[str, Any], card: cards.Card) -> Path:
+    """Writes a checkpoint of weights alone, as the converter does.
+
+    Args:
+      folder: must not exist yet, or be empty.
+      weights: flat `{name: array}`, parameters and running statistics together.
+      card: its `tensors_sha256` is filled in here.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists already; name a folder that does not, or remove it first")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _write(folder, {"weights": weights}, card, {})
+    return folder
+
+
+def load_weights(folder: Path) -> tuple[Tensors, cards.Card]:
+    """Reads weights and card of one checkpoint folder, checked against its checksums."""
+    folder = Path(folder)
+    card = cards.read_card(folder)
+    _verify(folder)
+    weights = _restore(folder / "weights")
+    if cards.tree_sha256(weights) != card.tensors_sha256:
+        raise DamagedError(f"{folder}: its tensors are not the ones its card was written for")
+    return weights, card
+
+
+def find(path: str | Path, which: str = "best") -> Path:
+    """The checkpoint folder that `path` means: itself, or a workdir's best or last one.
+
+    "best" is the highest top1 over the evaluations of that run; without any it is the last.
+    """
+    path = Path(path)
+    if (path / cards.FILE_NAME).is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; name a workdir, or a checkpoint folder with {cards.FILE_NAME}")
+    steps = _steps(path / "checkpoints")
+    if not steps:
+        raise UserError(f"{path}: no checkpoint in it, neither {cards.FILE_NAME} nor checkpoints/ of a run")
+    scores = _read_scores(path / "checkpoints")
+    scored = [step for step in steps if step in scores]
+    best = max(scored, key=lambda step: (scores[step], step)) if scored and which == "best" else steps[-1]
+    return path / "checkpoints" / f"{best:08d}"
+
+
+# --- a run's checkpoints --------------------------------------------------------------------------------
+
+
+class Checkpoints:
+    """The checkpoints of one workdir. Saving happens in the background, one at a time."""
+
+    def __init__(self, workdir: Path, keep: int = 1, writer: bool = True):
+        """
+        Args:
+          workdir: the run's folder.
+          keep: newest checkpoints kept; the best one is kept besides.
+          writer: False on every process but one, which then never touches the disk.
+        """
+        self.root = Path(workdir) / "checkpoints"
+        self._keep, self._writer = keep, writer
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future | None = None
+        if writer:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for leftover in self.root.glob(".writing-*"):
+                shutil.rmtree(leftover)
+
+    def save(self, step: int, weights: Any, train: Any, card: cards.Card, progress: dict[str, Any]) -> None:
+        """Copies the state to the host, then writes it in the background.
+
+        Args:
+          step: names the checkpoint.
+          weights, train: flat `{name: array}` of what is evaluated, and of the rest of the state.
+          card: written into it; `tensors_sha256` is filled in.
+          progress: JSON values a resumed run needs (epoch, seconds).
+        """
+        self.wait()
+        if not self._writer:
+            return
+        host = jax.device_get({"weights": weights, "train": train})
+        self._pending = self._pool.submit(self._save, step, host, card, {"step": step, **progress})
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk; raises what went wrong with it."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            try:
+                pending.result()
+            except OSError as error:
+                raise UserError(
+                    f"{self.root}: the checkpoint could not be written ({one_line(error)}); those before it are whole"
+                ) from error
+
+    def score(self, step: int, top1: float) -> None:
+        """Notes the evaluation result of a saved step, by which the best checkpoint is chosen."""
+        self.wait()
+        if self._writer:
+            scores = {**_read_scores(self.root), step: top1}
+            write_json(self.root / "scores.json", {str(s): scores[s] for s in sorted(scores)})
+            self._prune()
+
+    def resume(self) -> tuple[Tensors, Tensors, dict[str, Any]] | None:
+        """The newest whole checkpoint: `(weights, train, progress)`, or None when there is none.
+
+        A damaged one is named on stderr and the one before it is used; if all are damaged it is an error.
+        """
+        steps = _steps(self.root)
+        for step in reversed(steps):
+            folder = self.root / f"{step:08d}"
+            try:
+                weights, _ = load_weights(folder)
+                progress = json.loads((folder / "progress.json").read_text())
+                return weights, _restore(folder / "train"), progress
+            except UserError as error:
+                print(f"warning: {error}; trying the checkpoint before it", file=sys.stderr)
+        if steps:
+            raise UserError(f"{self.root}: every checkpoint in it is damaged; start in a new workdir")
+        return None
+
+    def close(self) -> None:
+        self.wait()
+        self._pool.shutdown()
+
+    def _save(self, step: int, host: dict[str, Tensors], card: cards.Card, progress: dict) -> None:
+        folder = self.root / f"{step:08d}"
+        if folder.exists():  # a damaged one that was resumed over
+            shutil.rmtree(folder)
+        _write(folder, host, card, progress)
+        self._prune()
+
+    def _prune(self) -> None:
+        steps, scores = _steps(self.root), _read_scores(self.root)
+        kept = set(steps[-self._keep :])
+        if scores:
+            kept.add(int(find(self.root.parent, "best").name))
+        for step in set(steps) - kept:
+            doomed = self.root / f".writing-old-{step}"
+            os.replace(self.root / f"{step:08d}", doomed)  # never a half-deleted checkpoint under its name
+            shutil.rmtree(doomed)
+
+
+# --- starting from another checkpoint -------------------------------------------------------------------
+
+
+def init_from(
+    target: Mapping[str, Any], source: Mapping[str, np.ndarray], head: str, keep_head: bool, origin: str
+) -> tuple[Tensors, str]:
+    """New initial weights: the source's where they fit, the target's for a new head.
+
+    Args:
+      target: the new network's flat weights (fresh).
+      source: the other checkpoint's flat weights.
+      head: top-level name of the classifier; only below it may anything be re-initialised.
+      keep_head: take the source's head as well (the labels are the same).
+      origin: what to call the source in messages.
+
+    Returns:
+      The weights, and a report of what was loaded, re-initialised and unused.
+
+    Raises:
+      UserError: naming every tensor that does not fit. Nothing is loaded in part.
+    """
+    def in_head(name):
+        return name.startswith(f"{head}.") and not keep_head
+
+    result, loaded, fresh, wrong = {}, [], [], []
+    for name, value in target.items():
+        if in_head(name):
+            fresh.append(name)
+            result[name] = np.asarray(value)
+        elif name not in source:
+            wrong.append(f"{name} is not in it")
+        elif source[name].shape != value.shape:
+            wrong.append(f"{name} is {list(source[name].shape)}, here {list(value.shape)}")
+        else:
+            loaded.append(name)
+            result[name] = np.asarray(source[name]).astype(value.dtype)
+    unused = [name for name in source if name not in target or in_head(name)]
+    wrong += [f"{name} has no place here" for name in unused if not in_head(name)]
+    if wrong:
+        shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise UserError(f"init_from {origin}: these are weights of another network: {shown}")
+    report = (
+        f"init_from {origin}: {len(loaded)} tensors loaded; re-initialised: {', '.join(fresh) or 'none'}; "
+        f"unused: {', '.join(unused) or 'none'}"
+    )
+    return result, report
+
+
+# --- files ----------------------------------------------------------------------------------------------
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax, told that this process writes alone: parameters are replicated, so one host has them all."""
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"r23d{jax.process_index()}",
+    )
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
+
+
+def _write(folder: Path, trees: dict[str, Mapping[str, Any]], card: cards.Card, progress: dict) -> None:
+    """Writes everything under a temporary name, then renames."""
+    writing = folder.parent / f".writing-{folder.name}"
+    if writing.exists():
+        shutil.rmtree(writing)
+    writing.mkdir()
+    try:
+        for name, tree in trees.items():
+            if tree:
+                _checkpointer().save((writing / name).resolve(), {k: np.asarray(v) for k, v in tree.items()})
+        weights = {k: np.asarray(v) for k, v in trees["weights"].items()}
+        fields = {**card.to_dict(), "tensors_sha256": cards.tree_sha256(weights)}
+        write_json(writing / cards.FILE_NAME, fields)
+        if progress:
+            write_json(writing / "progress.json", progress)
+        write_json(writing / "checksums.json", _checksums(writing))
+        if folder.exists():
+            folder.rmdir()  # only ever an empty one
+        os.replace(writing, folder)
+    except BaseException:
+        shutil.rmtree(writing, ignore_errors=True)
+        raise
+
+
+def _restore(folder: Path) -> Tensors:
+    if not folder.is_dir():
+        return {}
+    checkpointer = _checkpointer()
+    names = checkpointer.metadata(folder.resolve()).item_metadata.keys()
+    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+    return checkpointer.restore(folder.resolve(), restore_args=as_numpy)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "checksums.json")
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _verify(folder: Path) -> None:
+    try:
+        expected = json.loads((folder / "checksums.json").read_text())
+    except (OSError, ValueError):
+        raise DamagedError(f"{folder}: damaged checkpoint: checksums.json is missing or unreadable") from None
+    found = _checksums(folder)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise DamagedError(f"{folder}: damaged checkpoint: {name} is missing")
+        if found[name] != expected.get(name):
+            raise DamagedError(f"{folder}: damaged checkpoint: {name} does not match its checksum")
+
+
+def _steps(root: Path) -> list[int]:
+    return sorted(int(p.name) for p in root.glob("*") if _STEP.fullmatch(p.name) and p.is_dir())
+
+
+def _read_scores(root: Path) -> dict[int, float]:
+    path = root / "scores.json"
+    return {int(step): score for step, score in json.loads(path.read_text()).items()} if path.is_file() else {}
+

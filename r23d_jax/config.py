@@ -1,0 +1,190 @@
+"""Config files: found by path or name, changed by `--config.key=value`, checked, and then locked."""
+
+import ast
+import difflib
+import importlib.util
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from r23d_jax.errors import UserError
+
+# In a checkout the configs stand beside the package, after `pip install` inside it.
+_HERE = Path(__file__).resolve().parent
+CONFIG_DIR = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent / "configs"
+
+# Keys that take more than the type of their default.
+_ALTERNATIVES = {"clip.resize": (int, tuple), "eval.views": (int, str)}
+_CHOICES = {
+    "dtype": ("float32", "bfloat16"),
+    "clip.sampling": ("dense", "segments"),
+    "augment.crop": ("multi_scale", "random_resized", "random", "center"),
+    "schedule.name": ("cosine", "cosine_study", "step", "constant"),
+    "optimizer.name": ("sgd", "adamw"),
+    "eval.crops": (1, 3),
+}
+_AT_LEAST_ONE = (
+    "model.width clip.frames clip.stride clip.size batch_size accumulate log_every prefetch checkpoint.keep"
+).split()
+_AT_LEAST_ZERO = (
+    "model.bn_epsilon augment.brightness augment.contrast augment.saturation augment.mixup augment.cutmix "
+    "epochs steps budget_minutes seed lr lr_batch schedule.warmup_epochs schedule.gamma "
+    "optimizer.weight_decay optimizer.clip_norm eval.batch_size eval.every_epochs checkpoint.every_steps workers"
+).split()
+_BELOW_ONE = "model.dropout label_smoothing ema optimizer.momentum".split()
+_SHARE = "augment.flip optimizer.layer_decay".split()
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Loads a config, applies the overrides in order, checks every value and locks it.
+
+    Args:
+      source: path of a config file, or the name of one of the project's (`r23d`); what follows a colon
+        is handed to the file's `get_config` (`configs/study.py:row5`).
+      overrides: `key=value`, with dots for nested keys.
+
+    Raises:
+      UserError: no such file, no such key, or a value of the wrong type or out of range.
+    """
+    name, _, argument = source.partition(":")
+    config = _get_config(_find(name), argument)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--config.{key}: no value; write --config.{key}=VALUE")
+        set_key(config, key, text)
+    validate(config)
+    return config.lock()
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """`{"clip.frames": 16, ...}`: every key with dots, tuples as they are."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def set_key(config: ConfigDict, key: str, text: str) -> None:
+    """Sets one dotted key from its text on the command line, converted to the key's type."""
+    flat = flatten(config)
+    if key not in flat:
+        close = difflib.get_close_matches(key, flat, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else "configs/common.py lists every key"
+        raise UserError(f"--config.{key}: there is no such key; {hint}")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        config = config[parent]
+    config[leaf] = _parse(key, flat[key], text)
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises a `UserError` that names the first key whose value cannot work."""
+    flat, defaults = flatten(config), flatten(_get_config(CONFIG_DIR / "common.py", ""))
+    for key, value in flat.items():
+        _require(key in defaults, key, value, "there is no such key; configs/common.py lists every key")
+        kinds = _kinds(key, defaults[key])
+        _require(type(value) in kinds, key, value, f"must be of type {_names(kinds)}")
+    for key, choices in _CHOICES.items():
+        _require(flat[key] in choices, key, flat[key], f"must be one of {', '.join(map(str, choices))}")
+    for key in _AT_LEAST_ONE:
+        _require(flat[key] >= 1, key, flat[key], "must be at least 1")
+    for key in _AT_LEAST_ZERO:
+        _require(0 <= flat[key] < float("inf"), key, flat[key], "must be a number of at least 0")
+    for key in _BELOW_ONE:
+        _require(0 <= flat[key] < 1, key, flat[key], "must be from 0 to less than 1")
+    for key in _SHARE:
+        _require(0 <= flat[key] <= 1, key, flat[key], "must be from 0 to 1")
+    split = flat["dataset.split"]
+    _require(split in ("1", "2", "3", "all"), "dataset.split", split, "must be 1, 2, 3 or all")
+    views = flat["eval.views"]
+    ok = views == "dense" if isinstance(views, str) else views >= 1
+    _require(ok, "eval.views", views, 'must be "dense" or a number of at least 1')
+    resize = flat["clip.resize"]
+    sides = resize if isinstance(resize, tuple) else (resize,)
+    ok = len(sides) <= 2 and all(isinstance(side, int) and side >= flat["clip.size"] for side in sides)
+    _require(ok and sides, "clip.resize", resize,
+             f"must be (height, width) or a short side, none below clip.size={flat['clip.size']}")
+    for key in ("clip.mean", "clip.std"):
+        _require(len(flat[key]) == len(flat["clip.mean"]), key, flat[key], "needs one number a channel")
+    _require(all(x > 0 for x in flat["clip.std"]), "clip.std", flat["clip.std"], "must be above 0")
+    _require(flat["epochs"] > 0 or flat["steps"] > 0, "epochs", flat["epochs"], "must be above 0")
+    batch, parts = flat["batch_size"], flat["accumulate"]
+    _require(batch % parts == 0, "batch_size", batch,
+             f"must be a multiple of accumulate={parts}, for example {-(-batch // parts) * parts}")
+
+
+def _require(ok: bool, key: str, value: Any, rule: str) -> None:
+    if not ok:
+        raise UserError(f"config.{key}={value!r}: {rule}")
+
+
+def _find(name: str) -> Path:
+    path = Path(name)
+    if path.suffix == ".py" and path.is_file():
+        return path.resolve()
+    if (CONFIG_DIR / f"{name}.py").is_file():
+        return CONFIG_DIR / f"{name}.py"
+    known = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.py") if p.stem != "common"))
+    raise UserError(f"--config {name}: neither a config file nor one of {known}")
+
+
+def _get_config(path: Path, argument: str) -> ConfigDict:
+    """Runs a config file. `from . import common` works in it, wherever the file lies."""
+    package = types.ModuleType("r23d_jax_config_files")
+    package.__path__ = [str(path.parent), str(CONFIG_DIR)]
+    sys.modules[package.__name__] = package
+    for name in [n for n in sys.modules if n.startswith(f"{package.__name__}.")]:
+        del sys.modules[name]
+    spec = importlib.util.spec_from_file_location(f"{package.__name__}.{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        get_config = module.get_config
+    except (SyntaxError, ImportError, AttributeError, NameError, KeyError) as error:
+        raise UserError(f"{path}: not a config file ({error})") from error
+    if argument and get_config.__code__.co_argcount == 0:
+        raise UserError(f"--config {path.stem}:{argument}: this config takes no argument")
+    return get_config(argument) if argument else get_config()
+
+
+def _parse(key: str, default: Any, text: str) -> Any:
+    """The text as a value of the type of the key's default."""
+    kinds = _kinds(key, default)
+    if kinds == (str,):
+        return text
+    if kinds == (bool,):
+        if text.lower() in ("true", "false", "1", "0"):
+            return text.lower() in ("true", "1")
+        raise UserError(f"--config.{key}={text}: must be true or false")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(value, list):
+        value = tuple(value)
+    if kinds == (tuple,) and not isinstance(value, tuple):
+        value = (value,)
+    if kinds == (float,) and not isinstance(value, (bool, tuple)):
+        try:
+            value = float(value)
+        except ValueError:
+            value = text
+    if type(value) not in kinds:
+        raise UserError(f"--config.{key}={text}: must be of type {_names(kinds)}")
+    return value
+
+
+def _kinds(key: str, default: Any) -> tuple[type, ...]:
+    return _ALTERNATIVES.get(key, (type(default),))
+
+
+def _names(kinds: tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in kinds)

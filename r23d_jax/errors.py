@@ -1,0 +1,40 @@
+"""Mistakes of the user's are told in one line; only faults of ours print a traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend. The message names the file or key, the value, and what to do."""
+
+
+def run_command(main: Callable[[], int | None], argv: list[str] | None = None) -> None:
+    """Runs a command's `main` and exits with its status: 0 only on success.
+
+    A `UserError` becomes one line on stderr and exit status 1; so does an `OSError` (a full disk, a
+    missing permission), which already names its file. With `--debug` anywhere on the command line the
+    traceback is shown instead.
+
+    Args:
+      main: takes no arguments, returns an exit status or None for 0.
+      argv: the arguments to look for `--debug` in; `sys.argv` by default.
+    """
+    argv = sys.argv if argv is None else argv
+    try:
+        status = main()
+    except (UserError, OSError) as error:
+        if "--debug" in argv:
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        if "--debug" in argv:
+            raise
+        print("error: interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status or 0)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message on one line, for a terminal or a report."""
+    return " ".join(str(error).split()) or type(error).__name__

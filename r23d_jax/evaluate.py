@@ -1,0 +1,185 @@
+"""Exact video-level evaluation: every expected view seen once, summed under a mask, divided once.
+
+Logits of clips are gathered on the host and summed in float64 in a fixed order, so the counts are the same
+for any batch size and number of devices or hosts. A result exists only after the proof of coverage.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from r23d_jax import metrics, parallel
+from r23d_jax.data import batches, records
+from r23d_jax.errors import UserError
+from r23d_jax.weights.card import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What `predictions.npz` holds: one row a video, in the order of their names.
+
+    Attributes:
+      names: str [V].
+      labels: int32 [V].
+      scores: float32 [V, C], mean over the video's views of the softmax ("after softmax").
+      logits: float32 [V, C], mean over the video's views of the logits ("before softmax").
+      clips: int32 [V], views averaged.
+      class_names: str [C].
+      clip_top1: share of single views that are right.
+    """
+
+    names: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    logits: np.ndarray
+    clips: np.ndarray
+    class_names: np.ndarray
+    clip_top1: float
+
+    def save(self, path: Path) -> None:
+        """Writes the arrays, atomically."""
+        temporary = path.with_suffix(".tmp.npz")
+        arrays = dataclasses.asdict(self)
+        del arrays["clip_top1"]
+        np.savez_compressed(temporary, **arrays)
+        temporary.replace(path)
+
+    def results(self) -> dict[str, float]:
+        """The scores of `results.json`, in 0..1."""
+        everything = np.ones(len(self.labels), bool)
+        after = metrics.finish(metrics.sums(self.scores, self.labels, everything))
+        before = metrics.finish(metrics.sums(self.logits, self.labels, everything))
+        return {**after, "clip_top1": self.clip_top1, "top1_logit_mean": before["top1"]}
+
+
+def evaluate(
+    eval_step: Callable[..., Any],
+    weights: Any,
+    dataset: records.VideoDataset,
+    positions: np.ndarray,
+    *,
+    spec: Preprocessing,
+    views: str | int,
+    crops: int,
+    batch_size: int,
+    mesh: Mesh,
+    threads: int = 0,
+    prefetch: int = 2,
+    progress: bool = True,
+) -> Predictions:
+    """Evaluates the videos at `positions`.
+
+    Args:
+      eval_step: jitted `(weights, batch) -> (logits, index)`, both replicated.
+      weights: handed to it.
+      dataset, positions: which videos, in the order of the result.
+      spec: frames and stride of a clip.
+      views: "dense" for every non-overlapping clip, or a number of uniformly spread ones.
+      crops: 1 or 3.
+      batch_size: views a step, over all devices; rounded up to divide over them.
+      mesh, threads, prefetch: as in training.
+      progress: show a bar.
+
+    Raises:
+      UserError: if any view was not seen exactly once. Nothing is reported then.
+    """
+    plan = batches.eval_views(
+        dataset, positions, frames=spec.frames, stride=spec.stride, views=views, crops=crops
+    )
+    batch_size = -(-min(batch_size, len(plan)) // mesh.size) * mesh.size
+    stream = batches.eval_batches(
+        dataset,
+        plan,
+        batch_size=batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=threads,
+        prefetch=prefetch,
+    )
+    logits = np.zeros((len(plan), len(dataset.class_names)), np.float32)
+    seen = np.zeros(len(plan), np.int64)
+    bar = tqdm(total=len(plan), unit="clip", desc="evaluate", leave=False, disable=None if progress else True)
+
+    def collect(output):
+        rows, index = jax.device_get(output)
+        valid = index >= 0
+        logits[index[valid]] = rows[valid]
+        np.add.at(seen, index[valid], 1)
+        bar.update(int(valid.sum()))
+
+    pending = None
+    with stream:
+        for batch in parallel.to_device(stream, mesh):
+            output = eval_step(weights, batch)
+            if pending is not None:  # one batch behind: the device never waits for the host
+                collect(pending)
+            pending = output
+    collect(pending)
+    bar.close()
+    if not np.all(seen == 1):
+        missed, twice = int(np.sum(seen == 0)), int(np.sum(seen > 1))
+        raise UserError(f"evaluation refused: of {len(plan)} views {missed} were not seen, {twice} more than once")
+    if not np.all(np.isfinite(logits)):
+        name = dataset.videos[positions[plan.video[np.argmin(np.isfinite(logits).all(axis=1))]]].name
+        raise UserError(f"evaluation refused: the network's output for video {name} is not finite")
+    return _average(dataset, positions, plan, logits)
+
+
+def _average(dataset, positions, plan, logits) -> Predictions:
+    videos = [dataset.videos[p] for p in positions]
+    labels = np.asarray([video.label for video in videos], np.int32)
+    clips = np.bincount(plan.video, minlength=len(videos))
+    if not np.all(clips):
+        raise UserError(f"evaluation refused: no view of video {videos[int(np.argmin(clips))].name}")
+
+    def mean(values):
+        total = np.zeros((len(videos), values.shape[1]), np.float64)
+        np.add.at(total, plan.video, values)
+        return (total / clips[:, None]).astype(np.float32)
+
+    right = metrics.ranks(logits, labels[plan.video]) < 1
+    return Predictions(
+        names=np.asarray([video.name for video in videos]),
+        labels=labels,
+        scores=mean(metrics.softmax(logits)),
+        logits=mean(logits.astype(np.float64)),
+        clips=clips.astype(np.int32),
+        class_names=np.asarray(dataset.class_names),
+        clip_top1=float(np.mean(right)),
+    )
+
+
+def protocol(
+    spec: Preprocessing, *, views: str | int, crops: int, stored: str, split: str, dtype: str, weights: str
+) -> str:
+    """One sentence that says how a score came about.
+
+    Args:
+      spec: clip and preprocessing.
+      views, crops: as evaluated.
+      stored: size of the frames in the records.
+      split: of the data set.
+      dtype: the network's.
+      weights: which weights ("last checkpoint").
+    """
+    clips = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
+    stride = "" if spec.stride == 1 else f" of stride {spec.stride}"
+    resize = _size(spec.resize)
+    crop = "centre crop" if crops == 1 else f"{crops} crops"
+    return (
+        f"video level, mean of softmax over {clips} {spec.frames}-frame clips{stride}; {crop} "
+        f"{spec.crop}x{spec.crop} of frames resized to {resize} (stored {stored}); "
+        f"test videos of split {split}; {weights}; {dtype}"
+    )
+
+
+def _size(resize: tuple[int, int] | int | None) -> str:
+    if resize is None:
+        return "nothing"
+    return "x".join(map(str, resize)) if isinstance(resize, tuple) and len(resize) == 2 else f"short side {resize}"

@@ -1,0 +1,53 @@
+"""Data parallelism: one mesh axis over every device of every host."""
+
+import collections
+from collections.abc import Iterable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from r23d_jax.errors import UserError
+
+Batch = dict[str, jax.Array]
+
+
+def create_mesh() -> Mesh:
+    """All devices of all hosts along one axis, "data"."""
+    return Mesh(np.asarray(jax.devices()), ("data",))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_row(mesh: Mesh) -> NamedSharding:
+    """The first axis divided over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def check_batch(key: str, batch_size: int, mesh: Mesh) -> None:
+    """Raises a `UserError` unless the devices can share the batch evenly."""
+    devices = mesh.size
+    if batch_size % devices:
+        below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
+        mend = f"{below} or {above}" if below else f"{above}"
+        raise UserError(f"config.{key}={batch_size} does not divide over {devices} devices: use {mend}")
+
+
+def to_device(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[Batch]:
+    """Sends batches to the devices, `ahead` of them in flight while one is computed.
+
+    Args:
+      batches: this host's rows of each global batch.
+      mesh: from `create_mesh`.
+      ahead: transfers in flight; each costs a batch of device memory.
+    """
+    sharding = by_row(mesh)
+    queue = collections.deque()
+    for batch in batches:
+        queue.append({k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()})
+        if len(queue) > ahead:
+            yield queue.popleft()
+    yield from queue

@@ -1,0 +1,88 @@
+"""What a workdir says of its run: config, environment, commit; and that it belongs to one run only."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from r23d_jax.config import flatten
+from r23d_jax.data.records import VideoDataset
+from r23d_jax.errors import UserError
+from r23d_jax.files import write_json
+
+# Keys that may change between two sessions of one run: they do not change what is learned.
+_FREE = (
+    "dataset.data_dir", "eval.", "checkpoint.", "budget_minutes", "log_every", "workers", "prefetch", "remat",
+)  # fmt: skip
+
+
+def claim_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset, writer: bool) -> None:
+    """Writes `config.json`, or checks that the one there is of the same run.
+
+    Raises:
+      UserError: naming the keys that differ.
+    """
+    path = workdir / "config.json"
+    flat = json.loads(json.dumps(flatten(config)))
+    started = any((workdir / "checkpoints").glob("*")) if (workdir / "checkpoints").is_dir() else False
+    if path.is_file() and started:
+        try:
+            before = json.loads(path.read_text())
+            keys, fingerprint = before["config"], before["dataset"]["fingerprint"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: unreadable ({error}); use a new workdir") from None
+        differ = [k for k in flat if not k.startswith(_FREE) and keys.get(k) != flat[k]]
+        if differ:
+            shown = ", ".join(f"{k}={keys.get(k)!r} there, {flat[k]!r} now" for k in differ[:3])
+            raise UserError(f"{workdir}: holds a run of another config ({shown}); use a new workdir")
+        if fingerprint != dataset.fingerprint:
+            raise UserError(f"{workdir}: holds a run on another build of the data set; use a new workdir")
+    if writer:
+        workdir.mkdir(parents=True, exist_ok=True)
+        data = {"name": dataset.full_name, "fingerprint": dataset.fingerprint}
+        write_json(path, {"config": flat, "dataset": data, "environment": environment()})
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and host of this process."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {
+        "r23d_jax": metadata_version("r23d_jax"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{name: metadata_version(name) for name in names},
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "processes": jax.process_count(),
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def metadata_version(name: str) -> str:
+    """Version of an installed distribution, "" where it is not installed (a bare checkout)."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def commit() -> str:
+    """Commit of the checkout this runs from, with "+changes" where it was changed; "" outside one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        git = ["git", "-C", str(root)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        status = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "") if head.returncode == 0 else ""
+

@@ -1,0 +1,328 @@
+"""Training: `train_and_evaluate(config, workdir)` reads top to bottom."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from r23d_jax import assemble, checkpoint, evaluate, optim, parallel, report, run_info
+from r23d_jax.data import augment, batches, records
+from r23d_jax.errors import UserError
+from r23d_jax.files import write_json
+from r23d_jax.functional import Functional, weights_of
+from r23d_jax.interrupt import Interrupt
+from r23d_jax.logs import Log
+from r23d_jax.models import convolution
+from r23d_jax.step import TrainState, init_state, make_eval_step, make_train_step
+from r23d_jax.weights.card import Card
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Trains in `workdir`, or continues what was begun there, and evaluates the last checkpoint.
+
+    Args:
+      config: from `config.load`, locked.
+      workdir: created if need be. A run of the same config in it is resumed; one of another is an error.
+
+    Returns:
+      What `results.json` holds.
+
+    Raises:
+      UserError: for anything the user can mend; also when the loss is no longer finite.
+      Interrupted: after SIGTERM or SIGINT, when the state is saved.
+    """
+    workdir = Path(workdir)
+    writer = jax.process_index() == 0
+
+    # --- data and devices
+    mesh = parallel.create_mesh()
+    parallel.check_batch("batch_size", config.batch_size // config.accumulate, mesh)
+    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    training = dataset.subset(config.dataset.split, "train")
+    steps_per_epoch = len(training) / config.batch_size
+    total_steps = config.steps or max(1, math.ceil(config.epochs * steps_per_epoch))
+    spec = assemble.preprocessing(config, dataset.channels, dataset.flow)
+
+    # --- network
+    arguments = assemble.model_arguments(config, len(dataset.class_names), len(config.clip.mean))
+    model = assemble.create(config.arch, arguments, config.dtype, config.seed)
+    if config.freeze_batch_norm:
+        assemble.freeze_batch_norm(model)
+    network = Functional(model)
+    params, stats = weights_of(model)
+    stages = assemble.stages(model)
+
+    # --- optimizer
+    factors = optim.lr_factors(config, params, stages)
+    learning = {name for name, factor in factors.items() if factor}
+    learning_rate = optim.schedule(config, total_steps, steps_per_epoch)
+    tx = optim.create(config, learning_rate, {name: factors[name] for name in learning})
+
+    # --- where to start: resume in this workdir, or init_from another checkpoint, never both
+    run_info.claim_workdir(workdir, config, dataset, writer)
+    checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep, writer)
+    resumed = checkpoints.resume()
+    if resumed is None:
+        weights, init, lines = assemble.initial_weights(
+            config, {**params, **stats}, stages[-1], dataset.class_names, spec
+        )
+        params, stats = ({name: weights[name] for name in part} for part in (params, stats))
+        state, seconds = init_state(params, stats, tx, learning, config.ema), 0.0
+    else:
+        saved, rest, progress = resumed
+        state = _restore(init_state(params, stats, tx, learning, config.ema), saved, rest)
+        init, seconds = progress["init"], progress["seconds"]
+        lines = [f"resuming at step {progress['step']} of {total_steps} (init_from is not read again)"]
+    start = int(state.step)
+    state = jax.device_put(state, parallel.replicated(mesh))
+    card = _card(config, arguments, dataset, model, spec, init)
+
+    log = Log(workdir, total_steps, start, writer)
+    for line in [*lines, _summary(config, dataset, training, params, learning, total_steps, mesh)]:
+        log.say(line)
+
+    # --- compile
+    augmentation = augment.Augmentation.from_config(config.augment)
+    transform = augment.train_transform(spec, augmentation, dataset.class_names, config.dtype)
+    train_step = make_train_step(config, network, tx, learning_rate, learning, transform)
+    options = convolution.compiler_options()
+    train_step = jax.jit(
+        train_step,
+        donate_argnums=0,
+        out_shardings=parallel.replicated(mesh),
+        compiler_options=options,
+    )
+    evaluator = Evaluator(config, dataset, network, spec, card, mesh)
+
+    # --- loop
+    stream = batches.train_batches(
+        dataset,
+        training,
+        frames=spec.frames,
+        stride=spec.stride,
+        sampling=config.clip.sampling,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_step=start,
+        num_steps=total_steps - start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        balanced=config.dataset.balanced,
+        threads=config.workers,
+        prefetch=config.prefetch,
+    )
+    stream = parallel.to_device(stream, mesh)
+    save_every = config.checkpoint.every_steps or max(50, round(steps_per_epoch))
+    eval_every = round(config.eval.every_epochs * steps_per_epoch)
+    window, waited, began, step = [], 0.0, time.perf_counter(), start
+    saved_step = start if resumed else -1
+
+    def save():
+        nonlocal saved_step
+        progress = {"epoch": step / steps_per_epoch, "seconds": seconds, "init": init}
+        checkpoints.save(step, state.evaluated(), _rest(state), card, progress)
+        saved_step = step
+
+    with Interrupt() as interrupt:
+        while step < total_steps:
+            waiting = time.perf_counter()
+            batch = next(stream)
+            waited += time.perf_counter() - waiting
+            state, scalars = train_step(state, batch)
+            window.append(scalars)
+            step += 1
+            out_of_time = config.budget_minutes and seconds + time.perf_counter() - began > config.budget_minutes * 60
+            at_end = step == total_steps or out_of_time or interrupt.received
+            due = step % save_every == 0 or (eval_every and step % eval_every == 0)
+            if step % config.log_every == 0 or due or at_end or step == start + 1:
+                means = _means(window, workdir, step)  # waits for the device
+                elapsed = time.perf_counter() - began
+                seconds += elapsed
+                means |= {
+                    "clips_per_second": len(window) * config.batch_size / elapsed,
+                    "data_wait": waited / elapsed,
+                }
+                log.write(step, step / steps_per_epoch, seconds, means)
+                log.progress(step, _progress_text(means))
+                window, waited, began = [], 0.0, time.perf_counter()
+            if due or at_end:
+                save()
+                if eval_every and step % eval_every == 0 and not (at_end or interrupt.received):
+                    results, _ = evaluator.run(state.evaluated(), step, init)
+                    log.write(step, step / steps_per_epoch, seconds, {"eval_top1": results["top1"]})
+                    checkpoints.score(step, results["top1"])
+                began = time.perf_counter()
+            if interrupt.received:
+                checkpoints.close()
+                log.close()
+                raise interrupt.stop(f"saved at step {step} of {total_steps}; the same command continues")
+            if out_of_time:
+                log.say(f"budget of {config.budget_minutes:g} minutes used up at step {step} of {total_steps}")
+                break
+        if saved_step != step:
+            save()
+
+        # --- the result, of the last checkpoint
+        results, predictions = evaluator.run(state.evaluated(), step, init)
+        checkpoints.score(step, results["top1"])
+    checkpoints.close()
+    log.close()
+    if writer:
+        predictions.save(workdir / "predictions.npz")
+        write_json(workdir / "results.json", results)
+        report.write(workdir, dataset)
+    return results
+
+
+def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last") -> dict[str, Any]:
+    """Evaluates the workdir's checkpoint or, in a workdir without any, `config.init_from`.
+
+    The card of the checkpoint decides network and preprocessing; the config decides data set, views and
+    batch. Writes `results.json`, `predictions.npz` and `report.html`.
+    """
+    workdir = Path(workdir)
+    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    own = (workdir / "checkpoints").is_dir() or not config.init_from
+    if own:
+        folder = checkpoint.find(workdir, which)
+        weights, card = checkpoint.load_weights(folder)
+        step, name = json.loads((folder / "progress.json").read_text())["step"], f"{which} checkpoint"
+    else:
+        weights, card = assemble.open_weights(config.init_from, config.arch)
+        step, name = 0, f"weights of {config.init_from}, not trained here"
+    _check_labels(card, dataset)
+    mesh = parallel.create_mesh()
+    network = Functional(assemble.create(card.arch, card.model, config.dtype))
+    evaluator = Evaluator(config, dataset, network, card.preprocessing, card, mesh)
+    weights = jax.device_put(weights, parallel.replicated(mesh))
+    if own and which == "best":
+        name += " by top1 on these test videos"
+    results, predictions = evaluator.run(weights, step, card.init, name)
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        predictions.save(workdir / "predictions.npz")
+        write_json(workdir / "results.json", results)
+        report.write(workdir, dataset)
+    return results
+
+
+class Evaluator:
+    """Evaluates one network on one data set's test videos; compiled once."""
+
+    def __init__(self, config, dataset, network, spec, card, mesh):
+        self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
+        self._positions = dataset.subset(config.dataset.split, "test")
+        step = make_eval_step(network, augment.eval_transform(spec, config.eval.crops, config.dtype))
+        self._step = jax.jit(
+            step, out_shardings=parallel.replicated(mesh), compiler_options=convolution.compiler_options()
+        )
+
+    def run(self, weights, step: int, init: str, which: str = "last checkpoint, not chosen by test score"):
+        """`(results, predictions)`; the results are those of `results.json`."""
+        config, options = self._config, self._config.eval
+        predictions = evaluate.evaluate(
+            self._step, weights, self._dataset, self._positions, spec=self._spec, views=options.views,
+            crops=options.crops, batch_size=options.batch_size or config.batch_size, mesh=self._mesh,
+            threads=config.workers, prefetch=config.prefetch,
+        )
+        protocol = evaluate.protocol(
+            self._spec, views=options.views, crops=options.crops, stored=self._dataset.stored_size,
+            split=config.dataset.split, dtype=config.dtype, weights=which,
+        )
+        results = {
+            "dataset": self._dataset.full_name,
+            "split": config.dataset.split,
+            "protocol": protocol,
+            "videos_expected": len(self._positions),
+            "videos_evaluated": len(predictions.names),
+            **predictions.results(),
+            "step": step,
+            "arch": self._card.arch,
+            "init": init,
+            "seed": config.seed,
+            "commit": run_info.commit(),
+            "dataset_fingerprint": self._dataset.fingerprint,
+        }
+        return results, predictions
+
+
+def _card(config, arguments, dataset, model, spec, init) -> Card:
+    return Card(
+        arch=config.arch,
+        model=arguments,
+        labels=tuple(dataset.class_names),
+        preprocessing=spec,
+        bn_epsilon=assemble.bn_epsilon(model),
+        init=init,
+        source={"dataset": dataset.full_name, "split": config.dataset.split, "fingerprint": dataset.fingerprint},
+    )
+
+
+def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
+    if tuple(card.labels) != tuple(dataset.class_names):
+        differ = [name for name in card.labels if name not in set(dataset.class_names)]
+        raise UserError(
+            f"the checkpoint knows {len(card.labels)} classes, {dataset.full_name} has {len(dataset.class_names)}"
+            + (f" (without {differ[0]}, for one)" if differ else "")
+            + ": fine-tune it on this data set first (init_from)"
+        )
+
+
+def _rest(state: TrainState) -> dict[str, Any]:
+    """What the weights that are evaluated do not already say of the state, as a flat dict."""
+    leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    rest = {f"opt_state{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
+    if state.ema:
+        rest |= {f"raw.{name}": value for name, value in {**state.params, **state.stats}.items()}
+    return {**rest, "step": state.step}
+
+
+def _restore(like: TrainState, saved: dict[str, np.ndarray], rest: dict[str, np.ndarray]) -> TrainState:
+    """The state that `saved` and `rest` were made from; `like` gives its structure."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)
+    names = [f"opt_state{jax.tree_util.keystr(path)}" for path, _ in leaves]
+    now = {name: rest[f"raw.{name}"] for name in saved} if like.ema else saved
+    return TrainState(
+        step=rest["step"],
+        params={name: now[name] for name in like.params},
+        stats={name: now[name] for name in like.stats},
+        opt_state=jax.tree_util.tree_unflatten(structure, [rest[name] for name in names]),
+        ema=saved if like.ema else {},
+    )
+
+
+def _means(window: list[dict[str, jax.Array]], workdir: Path, step: int) -> dict[str, float]:
+    """Means of the metrics since the last line; a loss that is not finite ends the run."""
+    fetched = jax.device_get(window)
+    for offset, scalars in enumerate(fetched):
+        if not np.isfinite(scalars["loss"]) or not np.isfinite(scalars["grad_norm"]):
+            bad = step - len(fetched) + offset + 1
+            raise UserError(
+                f"the loss is {scalars['loss']} (norm of the gradient {scalars['grad_norm']}) at step {bad}: lower "
+                f"--config.lr or set --config.optimizer.clip_norm; {workdir}/checkpoints still holds the state before"
+            )
+    means = {name: float(np.mean([scalars[name] for scalars in fetched])) for name in fetched[0]}
+    return means | {"lr": float(fetched[-1]["lr"])}
+
+
+def _progress_text(means: dict[str, float]) -> str:
+    return (
+        f"loss {means['loss']:.3f}, accuracy {means['accuracy']:.2f}, {means['clips_per_second']:.1f} clips/s, "
+        f"waiting for data {means['data_wait']:.0%}"
+    )
+
+
+def _summary(config, dataset, training, params, learning, total_steps, mesh) -> str:
+    count = sum(value.size for value in params.values())
+    learns = sum(params[name].size for name in learning)
+    scaled = f" (lr {config.lr} per {config.lr_batch})" if config.lr_batch else ""
+    return (
+        f"{config.arch}: {count:,} parameters, {learns:,} learn; {dataset.full_name} split {config.dataset.split}: "
+        f"{len(training)} training videos; {total_steps} steps of {config.batch_size} clips, "
+        f"learning rate {optim.effective_lr(config):g}{scaled}; {mesh.size} x {jax.devices()[0].device_kind}"
+    )

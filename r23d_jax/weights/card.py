@@ -1,0 +1,124 @@
+"""The weights card: what a set of weights is, what it expects, and where it came from.
+
+A card is written into every checkpoint, trained or converted, as `card.json`. Labels and preprocessing
+travel with the weights, so a prediction can be made from a checkpoint and a video alone.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r23d_jax.errors import UserError
+
+FILE_NAME = "card.json"
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """From decoded uint8 frames to the network's input.
+
+    Attributes:
+      resize: frame size before the crop, in pixels: `(height, width)` exactly, or one number for the
+        short side with the aspect ratio kept, or None for the stored frames as they are.
+      crop: side of the centre crop in pixels; None feeds the whole frame.
+      frames: frames in a clip; 0 means the whole video, up to `max_frames`, then windows of that many.
+      stride: step between a clip's frames, in frames of the source.
+      fps: frames per second to resample to before `stride`; None keeps the video's own rate.
+      mean, std: per channel, on the 0..1 range; the input is `(frame / 255 - mean) / std`.
+      channels: "rgb" or "flow".
+      flow: the optical-flow algorithm where `channels` is "flow", else None.
+      max_frames: the bound for `frames == 0`.
+    """
+
+    resize: tuple[int, int] | int | None
+    crop: int | None
+    frames: int
+    stride: int = 1
+    fps: float | None = None
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    channels: str = "rgb"
+    flow: str | None = None
+    max_frames: int = 256
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
+        fields = dict(fields)
+        if isinstance(fields["resize"], list):
+            fields["resize"] = tuple(fields["resize"])
+        fields["mean"], fields["std"] = tuple(fields["mean"]), tuple(fields["std"])
+        return cls(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What travels with the weights.
+
+    Attributes:
+      arch: a name of `models.NAMES`.
+      model: the other arguments of `models.create`: num_classes, frames, in_channels, dropout, and, where
+        they differ from the published network, width and layers.
+      labels: class names in the order of the logits; empty where the source did not carry them.
+      preprocessing: what the weights were trained on; `predict` and `eval` obey it.
+      bn_epsilon: epsilon of every batch normalisation.
+      init: where training started: "scratch", or the source of the initial weights.
+      source: for converted weights `{"file", "sha256", "family"}`; for trained ones `{"workdir_step"}`.
+      licence: the licence of the weights, "" where unknown.
+      published: scores as published, each `{"metric", "value", "protocol"}`.
+      tensors_sha256: content hash over every tensor, see `tree_sha256`.
+      extra: what is kept for the way back only (PyTorch's `num_batches_tracked`).
+    """
+
+    arch: str
+    model: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    bn_epsilon: float = 1e-5
+    init: str = "scratch"
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
+    licence: str = ""
+    published: tuple[dict[str, Any], ...] = ()
+    tensors_sha256: str = ""
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Card":
+        fields = dict(fields)
+        found = fields.pop("format", None)
+        if found != FORMAT:
+            raise UserError(f"weights card of format {found}: this version reads format {FORMAT}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(fields) - known:
+            raise UserError(f"weights card with unknown keys {sorted(set(fields) - known)}")
+        fields["preprocessing"] = Preprocessing.from_dict(fields["preprocessing"])
+        fields["labels"], fields["published"] = tuple(fields["labels"]), tuple(fields["published"])
+        return cls(**fields)
+
+
+def read_card(folder: Path) -> Card:
+    """Reads `folder/card.json`; a missing, damaged or foreign file is a `UserError`."""
+    path = Path(folder) / FILE_NAME
+    try:
+        return Card.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no {FILE_NAME} in it, so it is not a checkpoint of r23d_jax") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a readable weights card ({error})") from None
+
+
+def tree_sha256(flat: dict[str, np.ndarray]) -> str:
+    """Content hash over named tensors: names, shapes, dtypes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(flat):
+        value = np.ascontiguousarray(flat[name])
+        digest.update(f"{name}|{value.dtype.str}|{value.shape}|".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""Configs: every key documented and read by something, bad values told in one line."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from r23d_jax import config
+from r23d_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "common")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_loads_by_name_and_by_path(name):
+    assert config.load(name) == config.load(str(ROOT / "configs" / f"{name}.py"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_short_and_says_what_it_is(name):
+    text = (ROOT / "configs" / f"{name}.py").read_text()
+    code = text.split('"""')[2]
+    assert text.startswith('"""') and len(code.strip().splitlines()) <= 30
+
+
+def test_every_key_has_a_comment_or_a_sibling_with_one():
+    for line in (ROOT / "configs" / "common.py").read_text().splitlines():
+        if re.match(r"    config\.\S+ = (?!ConfigDict)", line):
+            key = line.split("=")[0].strip()
+            assert "  # " in line or key in UNCOMMENTED, f"{key} has no comment"
+
+
+UNCOMMENTED = {"config.clip.frames", "config.clip.std", "config.augment.contrast", "config.augment.saturation",
+               "config.label_smoothing"}  # fmt: skip
+
+
+def test_every_key_is_read_somewhere():
+    sources = "".join(p.read_text() for p in (ROOT / "r23d_jax").rglob("*.py") if p.name != "config.py")
+    unread = [key for key in config.flatten(config.load("r23d")) if not _is_read(key, sources)]
+    assert not unread
+
+
+def _is_read(key: str, sources: str) -> bool:
+    parent, _, leaf = key.rpartition(".")
+    owners = {"": "config", "eval": "(?:config.eval|options)", "optimizer": "(?:config.optimizer|options)",
+              "augment": "(?:config.augment|options)"}  # fmt: skip
+    owner = owners.get(parent, f"config.{parent}")
+    return re.search(rf"\b{owner}\.{leaf}\b", sources) is not None
+
+
+def test_overrides_keep_the_type_of_the_default():
+    c = config.load("r23d", ["epochs=2", "clip.resize=128,171", "augment.scales=1", "dataset.balanced=true",
+                             "dataset.split=2", "eval.views=10", "seed=7"])  # fmt: skip
+    assert c.epochs == 2.0 and isinstance(c.epochs, float)
+    assert c.clip.resize == (128, 171) and c.augment.scales == (1,) and c.dataset.balanced is True
+    assert c.dataset.split == "2" and c.eval.views == 10 and c.seed == 7
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("clip.framse=8", "did you mean clip.frames?"),
+        ("zzz=8", "configs/common.py"),
+        ("clip.frames=eight", "must be of type int"),
+        ("clip.frames=0", "at least 1"),
+        ("clip.frames=8.5", "must be of type int"),
+        ("dataset.balanced=maybe", "true or false"),
+        ("dtype=float16", "float32, bfloat16"),
+        ("dataset.split=4", "1, 2, 3 or all"),
+        ("lr=nan", "at least 0"),
+        ("lr=-1", "at least 0"),
+        ("clip.resize=100", "none below clip.size=112"),
+        ("clip.std=(0,1,1)", "above 0"),
+        ("clip.std=(1,1)", "one number a channel"),
+        ("eval.views=sparse", '"dense"'),
+        ("accumulate=3", "multiple of accumulate=3, for example 66"),
+        ("epochs=0", "above 0"),
+        ("model.dropout=1", "less than 1"),
+        ("lr", "no value"),
+    ],
+)
+def test_a_bad_override_is_one_line_that_names_the_key(override, words):
+    with pytest.raises(UserError) as error:
+        config.load("r23d", [override])
+    key = override.partition("=")[0]
+    assert words in str(error.value) and (key in str(error.value)) and "\n" not in str(error.value)
+
+
+def test_a_config_from_elsewhere_can_use_common(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from . import common\n\ndef get_config(arg='3'):\n    c = common.get_config()\n"
+                    "    c.seed = int(arg)\n    return c\n")  # fmt: skip
+    assert config.load(str(path)).seed == 3 and config.load(f"{path}:5").seed == 5
+
+
+@pytest.mark.parametrize("text", ["def get_config(:", "import nothing_of_that_name", "x = 1"])
+def test_a_broken_config_is_one_line_with_its_path(tmp_path, text):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match="broken.py"):
+        config.load(str(path))
+
+
+def test_an_unknown_config_lists_those_there_are():
+    with pytest.raises(UserError, match="demo.*r23d"):
+        config.load("nothing")
+
+
+def test_the_config_is_locked():
+    c = config.load("r23d")
+    with pytest.raises(AttributeError):
+        c.new = 1
