@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from r23d_jax import checkpoint, models
 from r23d_jax.errors import UserError
-from r23d_jax.functional import weights_of
 from r23d_jax.models.layers import BatchNorm
 from r23d_jax.weights.card import Card, Preprocessing
 
@@ -30,8 +29,11 @@ def preprocessing(config: ConfigDict, channels: str = "rgb", flow: str | None = 
     )
 
 
-def model_arguments(config: ConfigDict, classes: int, in_channels: int) -> dict[str, Any]:
-    """The arguments of `models.create`, in JSON's types: what a card keeps."""
+def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: Card | None) -> dict[str, Any]:
+    """The arguments of `models.create`, in JSON's types: what a card keeps.
+
+    `origin` is the card of the weights the run starts from: its epsilon holds where the config sets none.
+    """
     return {
         "num_classes": classes,
         "frames": config.clip.frames,
@@ -39,7 +41,7 @@ def model_arguments(config: ConfigDict, classes: int, in_channels: int) -> dict[
         "dropout": config.model.dropout,
         "width": config.model.width,
         "layers": list(config.model.layers) or None,
-        "bn_epsilon": config.model.bn_epsilon or None,
+        "bn_epsilon": config.model.bn_epsilon or (origin.bn_epsilon if origin else None),
     }
 
 
@@ -71,29 +73,32 @@ def freeze_batch_norm(model: nnx.Module) -> None:
 
 
 def initial_weights(
-    config: ConfigDict, target: dict[str, Any], head: str, labels: tuple[str, ...], ours: Preprocessing
-) -> tuple[dict[str, Any], str, list[str]]:
+    config: ConfigDict,
+    target: dict[str, Any],
+    head: str,
+    labels: tuple[str, ...],
+    ours: Preprocessing,
+    source: dict[str, Any],
+    card: Card,
+) -> tuple[dict[str, Any], list[str]]:
     """The weights of `config.init_from` where they fit, fresh ones below a new head.
 
+    Args:
+      config: names the source in messages.
+      target: flat fresh weights of the network.
+      head: top-level name of its classifier.
+      labels, ours: what the network is trained for and on.
+      source, card: the other weights, from `convert.load_flat`.
+
     Returns:
-      Flat weights, what to call the start ("scratch" or the source), and lines to print: what was loaded,
-      re-initialised and unused, and where the source's card differs from the config, which decides.
+      Flat weights, and lines to print: what was loaded, re-initialised and unused, and where the source's
+      card differs from the config, which decides.
     """
-    if not config.init_from:
-        return target, "scratch", []
-    source, card = open_weights(config.init_from, config.arch)
-    if models.canonical(card.arch) != models.canonical(config.arch):
-        raise UserError(
-            f"init_from {config.init_from}: these are weights of {card.arch}, the config asks for {config.arch}; "
-            f"set --config.arch={card.arch} or convert them for {config.arch}"
-        )
-    if card.preprocessing.channels != ours.channels or card.preprocessing.flow != ours.flow:
+    if (card.preprocessing.channels, card.preprocessing.flow) != (ours.channels, ours.flow):
         raise UserError(
             f"init_from {config.init_from}: trained on {_input(card.preprocessing)}, the data set is {_input(ours)}"
         )
-    weights, report = checkpoint.init_from(
-        target, source, head, keep_head=card.labels == labels, origin=config.init_from
-    )
+    weights, report = checkpoint.init_from(target, source, head, card.labels == labels, config.init_from)
     lines = [report]
     if card.labels != labels:
         lines.append(f"labels: {len(card.labels)} classes in the source, {len(labels)} here: new head")
@@ -101,23 +106,7 @@ def initial_weights(
         theirs, here = getattr(card.preprocessing, field), getattr(ours, field)
         if theirs != here:
             lines.append(f"{field}: {theirs} in the source, {here} here (the config decides)")
-    return weights, config.init_from, lines
-
-
-def open_weights(source: str, arch: str | None = None) -> tuple[dict[str, Any], Card]:
-    """Flat weights and card of anything that weights can be had from.
-
-    Args:
-      source: a workdir, a checkpoint folder, a file of another project, or a published name.
-      arch: the network wanted, where the source is not a checkpoint of ours.
-    """
-    from r23d_jax import convert  # it knows PyTorch's and TensorFlow's files; ours need neither
-
-    if convert.is_foreign(source):
-        model, card = convert.load(source, arch=arch)
-        params, stats = weights_of(model)
-        return {**params, **stats}, card
-    return checkpoint.load_weights(checkpoint.find(source))
+    return weights, lines
 
 
 def _input(spec: Preprocessing) -> str:

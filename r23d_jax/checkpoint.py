@@ -50,7 +50,6 @@ def save_weights(folder: Path, weights: Mapping[str, Any], card: cards.Card) -> 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already; name a folder that does not, or remove it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     _write(folder, {"weights": weights}, card, {})
     return folder
 
@@ -103,7 +102,6 @@ class Checkpoints:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future | None = None
         if writer:
-            self.root.mkdir(parents=True, exist_ok=True)
             for leftover in self.root.glob(".writing-*"):
                 shutil.rmtree(leftover)
 
@@ -141,8 +139,8 @@ class Checkpoints:
             write_json(self.root / "scores.json", {str(s): scores[s] for s in sorted(scores)})
             self._prune()
 
-    def resume(self) -> tuple[Tensors, Tensors, dict[str, Any]] | None:
-        """The newest whole checkpoint: `(weights, train, progress)`, or None when there is none.
+    def resume(self) -> tuple[Tensors, Tensors, cards.Card, dict[str, Any]] | None:
+        """The newest whole checkpoint: `(weights, train, card, progress)`, or None when there is none.
 
         A damaged one is named on stderr and the one before it is used; if all are damaged it is an error.
         """
@@ -150,9 +148,9 @@ class Checkpoints:
         for step in reversed(steps):
             folder = self.root / f"{step:08d}"
             try:
-                weights, _ = load_weights(folder)
+                weights, card = load_weights(folder)
                 progress = json.loads((folder / "progress.json").read_text())
-                return weights, _restore(folder / "train"), progress
+                return weights, _restore(folder / "train"), card, progress
             except UserError as error:
                 print(f"warning: {error}; trying the checkpoint before it", file=sys.stderr)
         if steps:
@@ -247,7 +245,7 @@ def _write(folder: Path, trees: dict[str, Mapping[str, Any]], card: cards.Card, 
     writing = folder.parent / f".writing-{folder.name}"
     if writing.exists():
         shutil.rmtree(writing)
-    writing.mkdir()
+    writing.mkdir(parents=True)
     try:
         for name, tree in trees.items():
             if tree:

@@ -5,7 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 
@@ -24,6 +23,8 @@ class Log:
         self._writer = writer
         if not writer:
             return
+        from tensorboardX import SummaryWriter  # where PyTorch is installed it imports all of it
+
         path = Path(workdir) / "metrics.jsonl"
         kept = [line for line in read_metrics(workdir) if line["step"] <= start] if start else []
         temporary = path.with_suffix(".tmp")

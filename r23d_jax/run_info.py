@@ -22,14 +22,14 @@ _FREE = (
 )  # fmt: skip
 
 
-def claim_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset, writer: bool) -> None:
-    """Writes `config.json`, or checks that the one there is of the same run.
+def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:
+    """Checks that what was begun in `workdir`, if anything, is a run of this config and data set.
 
     Raises:
       UserError: naming the keys that differ.
     """
     path = workdir / "config.json"
-    flat = json.loads(json.dumps(flatten(config)))
+    flat = _json_values(config)
     started = any((workdir / "checkpoints").glob("*")) if (workdir / "checkpoints").is_dir() else False
     if path.is_file() and started:
         try:
@@ -43,10 +43,19 @@ def claim_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset, writ
             raise UserError(f"{workdir}: holds a run of another config ({shown}); use a new workdir")
         if fingerprint != dataset.fingerprint:
             raise UserError(f"{workdir}: holds a run on another build of the data set; use a new workdir")
-    if writer:
-        workdir.mkdir(parents=True, exist_ok=True)
-        data = {"name": dataset.full_name, "fingerprint": dataset.fingerprint}
-        write_json(path, {"config": flat, "dataset": data, "environment": environment()})
+
+
+def claim_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:
+    """Writes `config.json`."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    data = {"name": dataset.full_name, "fingerprint": dataset.fingerprint}
+    values = {"config": _json_values(config), "dataset": data, "environment": environment()}
+    write_json(workdir / "config.json", values)
+
+
+def _json_values(config: ConfigDict) -> dict[str, Any]:
+    """The flat config as it reads back from JSON: tuples are lists."""
+    return json.loads(json.dumps(flatten(config)))
 
 
 def environment() -> dict[str, Any]:

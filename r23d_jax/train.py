@@ -1,5 +1,6 @@
 """Training: `train_and_evaluate(config, workdir)` reads top to bottom."""
 
+import contextlib
 import json
 import math
 import time
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from r23d_jax import assemble, checkpoint, evaluate, optim, parallel, report, run_info
+from r23d_jax import assemble, checkpoint, convert, evaluate, optim, parallel, report, run_info
 from r23d_jax.data import augment, batches, records
 from r23d_jax.errors import UserError
 from r23d_jax.files import write_json
@@ -36,7 +37,11 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
       UserError: for anything the user can mend; also when the loss is no longer finite.
       Interrupted: after SIGTERM or SIGINT, when the state is saved.
     """
-    workdir = Path(workdir)
+    with contextlib.ExitStack() as stack:  # whatever happens, a checkpoint being written is finished
+        return _train_and_evaluate(config, Path(workdir), stack)
+
+
+def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
     writer = jax.process_index() == 0
 
     # --- data and devices
@@ -48,8 +53,18 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     total_steps = config.steps or max(1, math.ceil(config.epochs * steps_per_epoch))
     spec = assemble.preprocessing(config, dataset.channels, dataset.flow)
 
+    # --- where to start: resume in this workdir, or init_from another checkpoint, never both
+    run_info.check_workdir(workdir, config, dataset)
+    checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep, writer)
+    stack.callback(checkpoints.close)
+    resumed, source, origin = checkpoints.resume(), None, None
+    if resumed is not None:
+        saved, rest, origin, progress = resumed
+    elif config.init_from:
+        source, origin = convert.load_flat(config.init_from, config.arch)
+
     # --- network
-    arguments = assemble.model_arguments(config, len(dataset.class_names), len(config.clip.mean))
+    arguments = assemble.model_arguments(config, len(dataset.class_names), dataset.num_channels, origin)
     model = assemble.create(config.arch, arguments, config.dtype, config.seed)
     if config.freeze_batch_norm:
         assemble.freeze_batch_norm(model)
@@ -63,26 +78,27 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     learning_rate = optim.schedule(config, total_steps, steps_per_epoch)
     tx = optim.create(config, learning_rate, {name: factors[name] for name in learning})
 
-    # --- where to start: resume in this workdir, or init_from another checkpoint, never both
-    run_info.claim_workdir(workdir, config, dataset, writer)
-    checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep, writer)
-    resumed = checkpoints.resume()
-    if resumed is None:
-        weights, init, lines = assemble.initial_weights(
-            config, {**params, **stats}, stages[-1], dataset.class_names, spec
-        )
-        params, stats = ({name: weights[name] for name in part} for part in (params, stats))
-        state, seconds = init_state(params, stats, tx, learning, config.ema), 0.0
-    else:
-        saved, rest, progress = resumed
+    # --- state
+    init, seconds, lines = config.init_from or "scratch", 0.0, []
+    if resumed is not None:
         state = _restore(init_state(params, stats, tx, learning, config.ema), saved, rest)
         init, seconds = progress["init"], progress["seconds"]
         lines = [f"resuming at step {progress['step']} of {total_steps} (init_from is not read again)"]
+    else:
+        if source is not None:
+            weights, lines = assemble.initial_weights(
+                config, {**params, **stats}, stages[-1], dataset.class_names, spec, source, origin
+            )
+            params, stats = ({name: weights[name] for name in part} for part in (params, stats))
+        state = init_state(params, stats, tx, learning, config.ema)
     start = int(state.step)
     state = jax.device_put(state, parallel.replicated(mesh))
     card = _card(config, arguments, dataset, model, spec, init)
 
+    if writer:
+        run_info.claim_workdir(workdir, config, dataset)
     log = Log(workdir, total_steps, start, writer)
+    stack.callback(log.close)
     for line in [*lines, _summary(config, dataset, training, params, learning, total_steps, mesh)]:
         log.say(line)
 
@@ -116,6 +132,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         threads=config.workers,
         prefetch=config.prefetch,
     )
+    stack.enter_context(stream)
     stream = parallel.to_device(stream, mesh)
     save_every = config.checkpoint.every_steps or max(50, round(steps_per_epoch))
     eval_every = round(config.eval.every_epochs * steps_per_epoch)
@@ -158,8 +175,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
                     checkpoints.score(step, results["top1"])
                 began = time.perf_counter()
             if interrupt.received:
-                checkpoints.close()
-                log.close()
+                checkpoints.wait()
                 raise interrupt.stop(f"saved at step {step} of {total_steps}; the same command continues")
             if out_of_time:
                 log.say(f"budget of {config.budget_minutes:g} minutes used up at step {step} of {total_steps}")
@@ -170,8 +186,6 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         # --- the result, of the last checkpoint
         results, predictions = evaluator.run(state.evaluated(), step, init)
         checkpoints.score(step, results["top1"])
-    checkpoints.close()
-    log.close()
     if writer:
         predictions.save(workdir / "predictions.npz")
         write_json(workdir / "results.json", results)
@@ -193,7 +207,7 @@ def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last") -> dic
         weights, card = checkpoint.load_weights(folder)
         step, name = json.loads((folder / "progress.json").read_text())["step"], f"{which} checkpoint"
     else:
-        weights, card = assemble.open_weights(config.init_from, config.arch)
+        weights, card = convert.load_flat(config.init_from, config.arch)
         step, name = 0, f"weights of {config.init_from}, not trained here"
     _check_labels(card, dataset)
     mesh = parallel.create_mesh()

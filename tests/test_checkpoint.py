@@ -52,7 +52,8 @@ def run_with(tmp_path, steps, keep=1):
 
 def test_resume_gives_back_the_last_state_in_its_bits(tmp_path):
     run_with(tmp_path, [1, 2, 3]).close()
-    read, rest, progress = checkpoint.Checkpoints(tmp_path).resume()
+    read, rest, card, progress = checkpoint.Checkpoints(tmp_path).resume()
+    assert card.labels == CARD.labels
     assert same(read, weights(3)) and rest["opt"] == 3 and rest["step"].dtype == np.int32
     assert progress == {"step": 3, "epoch": 1.5}
 
@@ -92,7 +93,7 @@ def test_any_damaged_file_is_named_and_the_one_before_used(tmp_path, damage, cap
             continue  # an empty file has nothing to lose
         if damage == "flip" and victim.name == "checksums.json":
             continue  # its last byte is the newline, which carries nothing
-        read, _, progress = checkpoint.Checkpoints(tmp_path / f"r{index}", keep=2).resume()
+        read, _, _, progress = checkpoint.Checkpoints(tmp_path / f"r{index}", keep=2).resume()
         assert progress["step"] == 1 and same(read, weights(1)), victim
         assert "00000002" in capsys.readouterr().err
 
@@ -130,7 +131,7 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left on device"):
         checkpoints.wait()
     monkeypatch.undo()
-    assert checkpoint.Checkpoints(tmp_path).resume()[2]["step"] == 1
+    assert checkpoint.Checkpoints(tmp_path).resume()[3]["step"] == 1
 
 
 @pytest.mark.parametrize(

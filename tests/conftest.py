@@ -1,0 +1,11 @@
+"""Settings of all tests: on the CPU, compiled programs shared between tests and their subprocesses."""
+
+import os
+import tempfile
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Two cores spend most of a test compiling; runs of the same program, resumed ones say, need it only once.
+    _CACHE = tempfile.TemporaryDirectory(prefix="r23d-test-cache-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"

@@ -1,0 +1,226 @@
+"""Whole runs on a data set made on the spot: results, resume in its bits, init_from, devices, mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_data
+import jax
+import numpy as np
+import pytest
+
+from r23d_jax import checkpoint, train
+from r23d_jax import config as configs
+from r23d_jax.errors import UserError
+from r23d_jax.interrupt import Interrupted
+from r23d_jax.logs import Log, read_metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = (
+    "model.width=4", "model.layers=(1,1,1,1)", "dataset.name=tfds_ucf101", "clip.frames=4", "clip.size=16",
+    "clip.resize=(20,24)", "augment.flip_sensitive=()", "batch_size=8", "steps=12", "lr=0.05",
+    "checkpoint.every_steps=5", "log_every=1", "workers=2", "model.dropout=0.2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    fake_data.write(folder, classes=3, groups=12, frames=10, height=24, width=28)
+    return folder
+
+
+def load(data, *overrides):
+    return configs.load("demo", [*SMALL, f"dataset.data_dir={data}", *overrides])
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    return workdir, train.train_and_evaluate(load(data), workdir)
+
+
+def final(workdir, which="last"):
+    return checkpoint.load_weights(checkpoint.find(workdir, which))[0]
+
+
+def losses(workdir):
+    return {line["step"]: line["loss"] for line in read_metrics(workdir) if "loss" in line}
+
+
+def test_a_run_leaves_what_the_contract_says(run, data):
+    workdir, results = run
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert results["videos_expected"] == results["videos_evaluated"] == 3 * 4 and results["step"] == 12
+    assert results["dataset"] == "tfds_ucf101/rgb/1.0.0" and results["init"] == "scratch"
+    assert "every non-overlapping 4-frame clip" in results["protocol"] and "split 1" in results["protocol"]
+    for name in ("dataset", "split", "protocol", "arch", "init"):
+        assert isinstance(results[name], str)
+    for name in ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean"):
+        assert 0 <= results[name] <= 1
+    assert list(losses(workdir)) == list(range(1, 13))
+    assert any(path.name.startswith("events.") for path in workdir.iterdir())
+    assert (workdir / "report.html").stat().st_size > 1000
+    assert json.loads((workdir / "config.json").read_text())["config"]["clip.frames"] == 4
+
+
+def test_predictions_are_the_results(run):
+    workdir, results = run
+    with np.load(workdir / "predictions.npz") as saved:
+        assert set(saved) == {"names", "labels", "scores", "logits", "clips", "class_names"}
+        assert np.mean(saved["scores"].argmax(1) == saved["labels"]) == results["top1"]
+        assert (saved["clips"] == 2).all() and list(saved["names"]) == sorted(saved["names"])
+        np.testing.assert_allclose(saved["scores"].sum(1), 1, rtol=1e-6)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("how", ["terminated", "killed"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path, monkeypatch, how):
+    write = Log.write
+
+    def interrupt_at(step):
+        def hook(self, now, *rest):
+            write(self, now, *rest)
+            if now == step and how == "terminated":
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif now == step:
+                raise Stop
+
+        return hook
+
+    for step in (3, 8):  # before the first checkpoint, and between two
+        monkeypatch.setattr(Log, "write", interrupt_at(step))
+        with pytest.raises(Interrupted if how == "terminated" else Stop):
+            train.train_and_evaluate(load(data), tmp_path)
+    monkeypatch.undo()
+    results = train.train_and_evaluate(load(data), tmp_path)
+    workdir, uninterrupted = run
+    assert results == uninterrupted
+    assert losses(tmp_path) == losses(workdir)
+    ours, theirs = final(tmp_path), final(workdir)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    a, b = np.load(tmp_path / "predictions.npz"), np.load(workdir / "predictions.npz")
+    assert all(np.array_equal(a[name], b[name]) for name in b)
+
+
+def test_a_finished_run_is_not_trained_again(run, data):
+    workdir, results = run
+    before = (workdir / "metrics.jsonl").read_text()
+    assert train.train_and_evaluate(load(data), workdir) == results
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_evaluation_by_itself_gives_the_same_for_any_batch(run, data):
+    workdir, results = run
+    again = train.evaluate_only(load(data, "eval.batch_size=5"), workdir)
+    for name in ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean", "videos_evaluated"):
+        assert again[name] == results[name]
+
+
+def test_another_config_in_the_same_workdir_is_refused(run, data):
+    with pytest.raises(UserError, match="lr=0.05 there, 0.1 now.*new workdir"):
+        train.train_and_evaluate(load(data, "lr=0.1"), run[0])
+
+
+def test_init_from_takes_the_backbone_and_says_so(run, data, tmp_path, capsys):
+    fake_data.write(tmp_path / "other", classes=4, groups=12, frames=10, height=24, width=28)
+    config = load(tmp_path / "other", f"init_from={run[0]}", "steps=1", "freeze_backbone=true",
+                  "freeze_batch_norm=true")  # fmt: skip
+    results = train.train_and_evaluate(config, tmp_path / "w")
+    said = capsys.readouterr().err
+    assert "re-initialised: fc.bias, fc.kernel" in said and "new head" in said and results["init"] == str(run[0])
+    old, new = final(run[0]), final(tmp_path / "w")
+    assert all(np.array_equal(old[name], new[name]) for name in old if not name.startswith("fc."))
+
+
+def test_weights_of_another_network_are_refused(run, data, tmp_path):
+    with pytest.raises(UserError, match="a checkpoint of r2plus3d_18, not of r3d_18"):
+        train.train_and_evaluate(load(data, f"init_from={run[0]}", "arch=r3d_18"), tmp_path)
+    with pytest.raises(UserError, match=r"another network.*is \[.*\], here \["):
+        train.train_and_evaluate(load(data, f"init_from={run[0]}", "model.width=8"), tmp_path)
+
+
+def test_evaluating_on_other_classes_is_refused(run, tmp_path):
+    fake_data.write(tmp_path / "other", classes=4, groups=12, frames=10, height=24, width=28)
+    with pytest.raises(UserError, match="knows 3 classes.*has 4"):
+        train.evaluate_only(load(tmp_path / "other"), run[0])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(data, tmp_path):
+    with pytest.raises(UserError, match="at step .*lower --config.lr"):
+        train.train_and_evaluate(load(data, "lr=1e30", "schedule.warmup_epochs=0"), tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_the_budget_ends_a_run_with_a_result(data, tmp_path):
+    results = train.train_and_evaluate(load(data, "budget_minutes=0.0001", "ema=0.5"), tmp_path)
+    assert 0 < results["step"] < 12 and (tmp_path / "results.json").is_file()
+
+
+def test_a_missing_data_set_says_how_to_build_it(tmp_path):
+    with pytest.raises(UserError, match="tfds build"):
+        train.train_and_evaluate(load(tmp_path), tmp_path / "w")
+
+
+def command(*arguments, devices=1, **options):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    return subprocess.run(
+        [sys.executable, "-m", "r23d_jax.main", "--config", "demo", *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, **options,
+    )  # fmt: skip
+
+
+def flags(data, *overrides):
+    return [f"--config.{o}" for o in (*SMALL, f"dataset.data_dir={data}", *overrides)]
+
+
+def test_eight_devices_give_the_one_device_result(run, data, tmp_path):
+    done = command("--workdir", tmp_path, *flags(data), devices=8)
+    assert done.returncode == 0, done.stderr
+    assert "8 x cpu" in done.stderr
+    ours, theirs = final(tmp_path), final(run[0])
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-3, atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(list(losses(tmp_path).values()), list(losses(run[0]).values()), rtol=1e-3)
+
+
+def test_mistakes_are_one_line_and_leave_nothing(data, tmp_path):
+    for overrides, words, devices in (
+        (("clip.framse=4",), "did you mean clip.frames?", 1),
+        (("batch_size=12",), "does not divide over 8 devices: use 8 or 16", 8),
+        (("arch=r2plus4d_18",), "did you mean r2plus", 1),
+        (("dataset.split=9",), "1, 2, 3 or all", 1),
+    ):
+        done = command("--workdir", tmp_path / "w", *flags(data, *overrides), devices=devices)
+        assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr
+        assert done.stderr.count("\n") == 1 and not (tmp_path / "w").exists()
+
+
+def test_all_splits_and_their_mean(data, tmp_path):
+    done = command("--workdir", tmp_path, *flags(data, "dataset.split=all", "steps=1"))
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    parts = [json.loads((tmp_path / f"split{k}" / "results.json").read_text()) for k in "123"]
+    assert results["top1"] == pytest.approx(np.mean([part["top1"] for part in parts]))
+    assert results["spread"]["top1"] == pytest.approx(np.std([part["top1"] for part in parts], ddof=1))
+    assert results["split"] == "all" and results["videos_evaluated"] == sum(p["videos_evaluated"] for p in parts)
+
+
+def test_no_tensorflow_in_a_training_process():
+    code = "import r23d_jax.train, sys; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_importing_the_package_starts_no_backend():
+    code = "import r23d_jax, sys; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert jax.default_backend() == "cpu"
