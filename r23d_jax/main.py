@@ -69,6 +69,8 @@ def _run_all(train, config, flags) -> dict:
         one = config.copy_and_resolve_references()
         one.dataset.split = split
         parts.append(_run(train, one, flags, flags.workdir / f"split{split}"))
+    from r23d_jax import report
+
     results = {**parts[-1], "split": "all"}
     results |= {name: statistics.fmean(part[name] for part in parts) for name in _SCORES}
     results["spread"] = {name: statistics.stdev(part[name] for part in parts) for name in _SCORES}
@@ -79,6 +81,7 @@ def _run_all(train, config, flags) -> dict:
         "test videos of split 1", "test videos of the split"
     )
     write_json(flags.workdir / "results.json", results)
+    report.write(flags.workdir)
     return results
 
 

@@ -184,12 +184,13 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
             save()
 
         # --- the result, of the last checkpoint
-        results, predictions = evaluator.run(state.evaluated(), step, init)
+        weights = state.evaluated()
+        results, predictions = evaluator.run(weights, step, init)
         checkpoints.score(step, results["top1"])
     if writer:
         predictions.save(workdir / "predictions.npz")
         write_json(workdir / "results.json", results)
-        report.write(workdir, dataset)
+        report.write(workdir, dataset, (weights, card))
     return results
 
 
@@ -221,7 +222,7 @@ def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last") -> dic
         workdir.mkdir(parents=True, exist_ok=True)
         predictions.save(workdir / "predictions.npz")
         write_json(workdir / "results.json", results)
-        report.write(workdir, dataset)
+        report.write(workdir, dataset, (weights, card))
     return results
 
 

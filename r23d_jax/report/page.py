@@ -1,0 +1,239 @@
+"""The report's page: what was measured and how, the sections, configuration and environment."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r23d_jax import config as configs
+from r23d_jax.report import numbers, sections
+from r23d_jax.report.markup import Markup, element
+from r23d_jax.report.run import Run
+from r23d_jax.report.sections import note, percent, section, table
+from r23d_jax.report.style import CSS
+
+if TYPE_CHECKING:
+    from r23d_jax.report.strips import Strip
+
+# Nothing is loaded and nothing runs, whatever a name contains.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_MISSING = "not recorded"
+
+
+def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
+    """The whole page.
+
+    Args:
+      run: as read.
+      strips: of the "wrong" and the "right" videos, {} without frames.
+      why_not: why there are no strips.
+    """
+    parts = [("result", "Result", _result(run))]
+    if "splits" not in run.results:
+        parts.append(("curves", "Learning curves", sections.curves(run)))
+        if run.scores is None:
+            parts.append(("classes", "Classes", _without_predictions()))
+        else:
+            matrix = numbers.confusion(run.scores.scores, run.scores.labels)
+            parts += [
+                ("classes", "Classes", sections.classes(run.scores, matrix)),
+                ("confusions", "Confusions", sections.confusions(run.scores, matrix)),
+                ("calibration", "Calibration", sections.calibration(run.scores)),
+                ("clips", "Clips", sections.clips(run, strips, why_not)),
+            ]
+    parts.append(("configuration", "Configuration", _configuration(run)))
+    arch = run.results.get("arch") or run.config.get("arch") or "a network"
+    data = run.results.get("dataset") or run.dataset.get("name") or "an unnamed data set"
+    title = f"{arch} on {data}"
+    nav = element("nav", [element("a", label, href=f"#{name}") for name, label, _ in parts], aria_label="Sections")
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{title} · r23d_jax"),
+        element("style", Markup(CSS)),
+    )
+    body = element(
+        "body",
+        element("header", element("h1", title), element("div", _subtitle(run), class_="soft"), nav),
+        element("main", [content for _, _, content in parts]),
+        element("footer", element("p", f"Written by r23d_jax from {run.workdir.resolve().name}/.", class_="soft")),
+    )
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _subtitle(run: Run) -> str:
+    results = run.results
+    split = results.get("split", run.config.get("dataset.split"))
+    init = results.get("init")
+    parts = [
+        ("all three splits" if split == "all" else f"split {split}") if split else None,
+        ("from scratch" if init == "scratch" else f"initialised from {init}") if init else None,
+        f"step {results['step']:,}" if "step" in results else None,
+        f"seed {results['seed']}" if "seed" in results else None,
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+# --- result ---------------------------------------------------------------------------------------------
+
+# Key of results.json, what it is called, and how it is counted.
+_MEASURES = (
+    ("top1", "Top-1", "a video is right if its class has the highest mean softmax over the video's views"),
+    ("top5", "Top-{k}", "a video is right if its class is among the {k} highest mean softmaxes"),
+    ("mean_class", "Mean class", "top-1 of every class, averaged over the classes"),
+    ("top1_logit_mean", "Top-1 of mean logits", "views averaged before the softmax instead of after it"),
+    ("clip_top1", "Clip top-1", "every view counted by itself, nothing averaged"),
+)
+
+
+def _result(run: Run) -> Markup:
+    results = run.results
+    if not results:
+        text = "This workdir has no results.json: the run has not been evaluated yet, or was stopped before its end."
+        return section("result", "Result", note(text), _facts(run))
+    classes = len(run.scores.class_names) if run.scores is not None else None
+    k = str(min(5, classes)) if classes else "5"
+    spread = results.get("spread", {})
+    rows = []
+    for key, label, how in _MEASURES:
+        if key in results:
+            score = [_value(results[key]), f" ± {100 * spread[key]:.2f}" if key in spread else None]
+            rows.append((label.format(k=k), score, how.format(k=k)))
+    caption = "each ± the standard deviation over the splits" if spread else ""
+    measured = table(("Measure", "%", "How it is counted"), rows, (1,), caption)
+    top = results.get("top1")
+    big = None
+    if top is not None:
+        big = element("div", _value(top), element("small", "\u00a0%"), class_="big")
+    under = element("p", "Top-1 ", _counted(run), class_="soft")
+    protocol = element("p", element("b", "Protocol, of every figure here: "), f"{results.get('protocol', _MISSING)}.")
+    head = element("div", element("div", big, under), element("div", measured), class_="head")
+    return section("result", "Result", _warnings(run), head, protocol, _splits(results), _facts(run))
+
+
+def _value(share: float) -> Markup:
+    """A share as a percentage; the page also holds the very number of results.json."""
+    return element("data", f"{100 * share:.2f}", value=repr(share))
+
+
+def _counted(run: Run) -> str:
+    results, scores = run.results, run.scores
+    videos = results.get("videos_evaluated")
+    if not videos or "splits" in results:
+        return f"over {videos} test videos" if videos else ""
+    right = round(results["top1"] * videos)
+    low, high = numbers.interval(right, videos)
+    text = (
+        f"= {right:,} of {videos:,} test videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
+        "(Wilson, as if videos were independent)"
+    )
+    if scores is not None:
+        text += f"; chance {percent(1 / len(scores.class_names))}"
+    return f"{text}."
+
+
+def _warnings(run: Run) -> list[Markup]:
+    results, found = run.results, []
+    expected, seen = results.get("videos_expected"), results.get("videos_evaluated")
+    if expected != seen:
+        found.append(note(f"{seen} videos were evaluated of {expected} expected: these are not scores of the split."))
+    if run.scores is not None and "top1" in results and "splits" not in results:
+        top = float(np.mean(run.scores.scores.argmax(axis=1) == run.scores.labels))
+        if len(run.scores.labels) != seen or abs(top - results["top1"]) > 1e-9:
+            what = f"predictions.npz ({len(run.scores.labels)} videos, top-1 {percent(top, 2)})"
+            text = "is not of the evaluation in results.json; classes, confusions, calibration and clips are from it."
+            found.append(note(f"{what} {text}"))
+    return found
+
+
+def _splits(results: dict[str, Any]) -> Markup | None:
+    if "splits" not in results:
+        return None
+    rows = [
+        (
+            element("a", f"split {part['split']}", href=f"split{part['split']}/report.html"),
+            *(f"{100 * part[key]:.2f}" if key in part else _MISSING for key in ("top1", "mean_class", "clip_top1")),
+            part.get("videos_evaluated", _MISSING),
+        )
+        for part in results["splits"]
+    ]
+    return table(("Split", "Top-1 %", "Mean class %", "Clip top-1 %", "Videos"), rows, (1, 2, 3, 4))
+
+
+def _facts(run: Run) -> Markup:
+    results, environment = run.results, run.environment
+    seen, expected = results.get("videos_evaluated"), results.get("videos_expected")
+    trained = [line["seconds"] for line in run.metrics if "loss" in line and "seconds" in line]
+    classes = len(run.scores.class_names) if run.scores is not None else None
+    fingerprint = results.get("dataset_fingerprint") or run.dataset.get("fingerprint") or ""
+    facts = (
+        ("Test videos", f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING),
+        ("Data set", results.get("dataset") or run.dataset.get("name")),
+        ("Split", results.get("split", run.config.get("dataset.split"))),
+        ("Classes", classes),
+        ("Network", results.get("arch") or run.config.get("arch")),
+        ("Start", results.get("init")),
+        ("Step", f"{results['step']:,}" if "step" in results else None),
+        ("Seed", results.get("seed", run.config.get("seed"))),
+        ("Training time", duration(max(trained)) if trained else None),
+        ("Device", environment.get("devices")),
+        ("Commit", _code(results.get("commit") or environment.get("commit"))),
+        ("Fingerprint of the data", _code(fingerprint[:16])),
+    )
+    items = [
+        element("div", element("dt", term), element("dd", _MISSING if value in (None, "") else value))
+        for term, value in facts
+    ]
+    return element("dl", items, class_="facts")
+
+
+def _code(text: str | None) -> Markup | None:
+    return element("code", text) if text else None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 7 min, 6 d 3 h."""
+    seconds = round(seconds)
+    for unit, size, next_unit, next_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} {seconds % size // next_size} {next_unit}"
+    return f"{seconds} s"
+
+
+def _without_predictions() -> Markup:
+    text = "This workdir has no predictions.npz: nothing to say on classes, confusions, calibration and clips."
+    return section("classes", "Classes", note(text))
+
+
+# --- configuration --------------------------------------------------------------------------------------
+
+
+def _configuration(run: Run) -> Markup:
+    if not run.config:
+        text = note("This workdir has no config.json: nothing was trained in it.")
+        return section("configuration", "Configuration", text, _environment(run))
+    defaults = json.loads(json.dumps(configs.flatten(configs.load("common"))))
+    changed = {key: value for key, value in run.config.items() if key not in defaults or defaults[key] != value}
+    rows = [(_code(key), _code(_json(value)), _code(_json(defaults.get(key)))) for key, value in changed.items()]
+    rest = [(_code(key), _code(_json(value))) for key, value in run.config.items() if key not in changed]
+    own = table(("Key", "Value", "Default"), rows) if rows else element("p", "Nothing.")
+    return section(
+        "configuration", "Configuration",
+        element("details", element("summary", f"Set by this run ({len(rows)})"), own, open="open"),
+        element("details", element("summary", f"At their defaults ({len(rest)})"), table(("Key", "Value"), rest)),
+        _environment(run),
+    )  # fmt: skip
+
+
+def _environment(run: Run) -> Markup | None:
+    if not run.environment:
+        return None
+    rows = [(name, _MISSING if value in (None, "") else str(value)) for name, value in run.environment.items()]
+    return element("details", element("summary", "Environment"), table(("Of", "Version or value"), rows))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

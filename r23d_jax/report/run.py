@@ -1,0 +1,113 @@
+"""Reads what a workdir holds of its run; every part may be missing."""
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r23d_jax.errors import UserError, one_line
+from r23d_jax.logs import read_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """`predictions.npz`, one row a video: names [V], labels [V], scores [V, C], clips [V]; class_names [C]."""
+
+    names: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    clips: np.ndarray
+    class_names: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A workdir's files, as read.
+
+    Attributes:
+      workdir: the folder.
+      results: `results.json`, {} without it.
+      scores: `predictions.npz`, None without it.
+      metrics: lines of `metrics.jsonl`.
+      config, dataset, environment: the parts of `config.json`, {} without it.
+    """
+
+    workdir: Path
+    results: dict[str, Any]
+    scores: Scores | None
+    metrics: list[dict[str, Any]]
+    config: dict[str, Any]
+    dataset: dict[str, Any]
+    environment: dict[str, Any]
+
+
+def read(workdir: Path) -> Run:
+    """Reads a workdir.
+
+    Raises:
+      UserError: it is not one, or a file in it is damaged.
+    """
+    workdir = Path(workdir)
+    if not workdir.is_dir():
+        raise UserError(f"{workdir}: no such folder; name the --workdir of a run")
+    results = _object(workdir / "results.json")
+    claimed = _object(workdir / "config.json")
+    try:
+        metrics = read_metrics(workdir)
+    except ValueError as error:
+        raise UserError(f"{workdir / 'metrics.jsonl'}: damaged ({one_line(error)})") from None
+    scores = _scores(workdir / "predictions.npz")
+    if not (results or claimed or metrics or scores):
+        raise UserError(f"{workdir}: no results.json, config.json or metrics.jsonl in it, so not a run's workdir")
+    parts = [claimed.get(name) for name in ("config", "dataset", "environment")]
+    parts = [part if isinstance(part, dict) else {} for part in parts]
+    return Run(workdir, results, scores, [line for line in metrics if isinstance(line, dict)], *parts)
+
+
+def series(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs (or steps, where a line has none) and finite values of one scalar, float64."""
+    unit = x_unit(run)
+    lines = [line for line in run.metrics if _number(line.get(name)) and _number(line.get(unit))]
+    points = np.array([(line[unit], line[name]) for line in lines], np.float64).reshape(-1, 2)
+    points = points[np.isfinite(points).all(axis=1)]
+    return points[:, 0], points[:, 1]
+
+
+def x_unit(run: Run) -> str:
+    """ "epoch", or "step" for a log without epochs."""
+    return "epoch" if any("epoch" in line for line in run.metrics) else "step"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({one_line(error)}); run the evaluation again") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a {type(value).__name__} instead of an object; run the evaluation again")
+    return value
+
+
+def _scores(path: Path) -> Scores | None:
+    if not path.is_file():
+        return None
+    names = [field.name for field in dataclasses.fields(Scores)]
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            scores = Scores(*(arrays[name] for name in names))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: damaged ({one_line(error)}); run the evaluation again") from None
+    videos, classes = len(scores.names), len(scores.class_names)
+    fits = videos and scores.scores.shape == (videos, classes) and len(scores.labels) == len(scores.clips) == videos
+    if not fits or scores.labels.min() < 0 or scores.labels.max() >= classes:
+        raise UserError(f"{path}: its arrays do not fit together; run the evaluation again")
+    return scores

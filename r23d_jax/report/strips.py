@@ -1,0 +1,179 @@
+"""Frames of chosen videos as the network saw them, with its class activation maps over them."""
+
+import base64
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import simplejpeg
+
+from r23d_jax import assemble, cam, checkpoint
+from r23d_jax.data import augment, batches, records
+from r23d_jax.errors import UserError
+from r23d_jax.functional import set_weights
+from r23d_jax.metrics import softmax
+from r23d_jax.report.run import Run
+from r23d_jax.weights.card import Card, Preprocessing
+
+FRAMES = 8
+_SIDE = 128  # pixels of a tile's frame at most
+_BUDGET = 1_900_000  # characters of all tiles of a report together
+_QUALITIES = (85, 75, 60, 45, 30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strip:
+    """One video's clip.
+
+    Attributes:
+      row: of the predictions.
+      tiles: JPEG data URIs, one a frame shown: the frame, under it the maps of `classes`.
+      size: (width, height) of a tile.
+      classes: whose maps they are.
+      peaks: the highest evidence for each, in logits above the mean class.
+      places: where that is, in words.
+      own: float [C], the clip's own softmax.
+    """
+
+    row: int
+    tiles: list[str]
+    size: tuple[int, int]
+    classes: list[int]
+    peaks: list[float]
+    places: list[str]
+    own: np.ndarray
+
+
+def open_dataset(run: Run, data_dir: str | None = None) -> records.VideoDataset:
+    """The data set a run was evaluated on, from where it was then, or from `data_dir`."""
+    name = run.results.get("dataset") or run.dataset.get("name")
+    data_dir = data_dir or run.config.get("dataset.data_dir")
+    if not name or not data_dir:
+        raise UserError("the workdir does not say where its data set is (--data_dir DIR does)")
+    return records.VideoDataset.open(data_dir, name)
+
+
+def load_weights(run: Run) -> tuple[Mapping[str, Any], Card]:
+    """Weights and card of the checkpoint that `results.json` is about."""
+    root = run.workdir / "checkpoints"
+    found = {path.name: path for path in root.glob("[0-9]*")} if root.is_dir() else {}
+    wanted = f"{run.results.get('step', 0):08d}"
+    if wanted not in found:
+        raise UserError(f"the checkpoint that was evaluated (step {int(wanted)}) is not in the workdir")
+    return checkpoint.load_weights(found[wanted])
+
+
+def collect(
+    run: Run, dataset: records.VideoDataset, weights: tuple[Mapping[str, Any], Card], rows: np.ndarray
+) -> list[Strip]:
+    """The strips of some videos, each from the middle clip of its video.
+
+    Args:
+      run: with predictions.
+      dataset: the one they were made on.
+      weights: flat weights and their card.
+      rows: int, of the predictions.
+
+    Raises:
+      UserError: another data set, or a video that is not in it.
+    """
+    known = run.results.get("dataset_fingerprint", dataset.fingerprint)
+    if dataset.fingerprint != known:
+        raise UserError(f"{dataset.full_name} as it is now is another build than the one that was evaluated")
+    place = {video.name: position for position, video in enumerate(dataset.videos)}
+    missing = [name for name in run.scores.names[rows] if name not in place]
+    if missing:
+        raise UserError(f"{dataset.full_name}: has no video {missing[0]}")
+    flat, card = weights
+    positions = np.array([place[name] for name in run.scores.names[rows]], np.int64)
+    clips = _clips(dataset, positions, card.preprocessing)
+    model = assemble.create(card.arch, card.model)
+    set_weights(model, {name: np.asarray(jax.device_get(value)) for name, value in flat.items()})
+    network = cam.Activations(model)
+    drawn = [_draw(run, row, network, clip, card.preprocessing) for row, clip in zip(rows, clips, strict=True)]
+    return _encode(drawn)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    strip: Strip  # without its tiles
+    tiles: np.ndarray  # uint8 [F, rows * H, W, 3]
+
+
+def _clips(dataset: records.VideoDataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
+    """The network's input [T, H, W, C] for each video, made by the evaluation's own code."""
+    plan = batches.eval_views(dataset, positions, frames=spec.frames, stride=spec.stride, views=1, crops=1)
+    stream = batches.eval_batches(dataset, plan, batch_size=1, process_index=0, process_count=1, threads=0, prefetch=2)
+    transform = jax.jit(augment.eval_transform(spec, 1, "float32"))
+    clips: dict[int, np.ndarray] = {}
+    for batch in stream:
+        video = np.asarray(transform(batch["frames"], batch["size"], batch["crop"]))
+        clips |= {int(plan.video[i]): video[n] for n, i in enumerate(batch["index"]) if i >= 0}
+    return [clips[n] for n in range(len(positions))]
+
+
+def _draw(run: Run, row: int, network: cam.Activations, clip: np.ndarray, spec: Preprocessing) -> _Drawn:
+    predicted, true = int(run.scores.scores[row].argmax()), int(run.scores.labels[row])
+    classes = [predicted] if predicted == true else [predicted, true]
+    seen = network(clip[None])
+    maps = seen.maps(np.array([classes]), relative=True)
+    frames = to_uint8(clip, spec)
+    shown = np.unique(np.linspace(0, len(frames) - 1, FRAMES).round().astype(int))
+    heat = cam.normalise(cam.upsample(maps, *frames.shape[:3], offset=seen.offset))[0][:, shown]
+    rows = [frames[shown], *(cam.overlay(frames[shown], one) for one in heat)]
+    step = max(1, -(-max(frames.shape[1:3]) // _SIDE))
+    tiles = np.concatenate([one[:, ::step, ::step] for one in rows], axis=1)
+    strip = Strip(
+        row=int(row),
+        tiles=[],
+        size=(tiles.shape[2], tiles.shape[1]),
+        classes=classes,
+        peaks=[float(one.max()) for one in maps[0]],
+        places=[_place(one) for one in heat],
+        own=softmax(seen.logits)[0],
+    )
+    return _Drawn(strip, tiles)
+
+
+def to_uint8(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """A normalised clip as frames to look at.
+
+    Args:
+      clip: float [T, H, W, C], C 3 for RGB or 2 for optical flow.
+      spec: how it was normalised.
+
+    Returns:
+      uint8 [T, H, W, 3]; of flow red is the horizontal and green the vertical part, both mid-grey at rest.
+    """
+    shares = clip * np.asarray(spec.std, np.float32) + np.asarray(spec.mean, np.float32)
+    pixels = np.clip(np.rint(shares * 255), 0, 255).astype(np.uint8)
+    if pixels.shape[-1] == 2:
+        pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 128)], axis=-1)
+    return pixels
+
+
+def _place(heat: np.ndarray) -> str:
+    """Where a map [F, H, W] is highest, in words."""
+    if not heat.max():
+        return "nowhere"
+    frame, y, x = np.unravel_index(heat.argmax(), heat.shape)
+    down = ("top", "middle", "bottom")[3 * int(y) // heat.shape[1]]
+    across = ("left", "centre", "right")[3 * int(x) // heat.shape[2]]
+    return f"frame {frame + 1} of {len(heat)}, {down} {across}"
+
+
+def _encode(drawn: list[_Drawn]) -> list[Strip]:
+    """JPEG tiles at the best quality that keeps the page small enough to send around."""
+    tiles = []
+    for quality in _QUALITIES:
+        tiles = [[_data_uri(tile, quality) for tile in one.tiles] for one in drawn]
+        if sum(len(uri) for uris in tiles for uri in uris) <= _BUDGET:
+            break
+    return [dataclasses.replace(one.strip, tiles=uris) for one, uris in zip(drawn, tiles, strict=True)]
+
+
+def _data_uri(image: np.ndarray, quality: int) -> str:
+    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="420")
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
