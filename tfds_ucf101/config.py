@@ -1,0 +1,167 @@
+"""What can be built: the named configs, and the keys of `--config '{"name": ..., ...}'`."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from r23d_jax.errors import UserError
+from tfds_ucf101.frames import FrameOptions
+
+_DEFAULT_SIZE = (128, 171)
+_MOTION_KEYS = ("seed", "groups", "clips", "frames", "size")
+_LISTS = ("auto", "required", "ignore")
+
+
+@dataclasses.dataclass(eq=False, init=False)
+class VideoConfig(tfds.core.BuilderConfig):
+    """One way to build the data set. Every key but `name` has a default.
+
+    Keys:
+      name: names the folder of the result; not that of a named config.
+      size: [height, width] of the stored frames, or "native"; [128, 171] without `short_side`.
+      short_side: length of the stored frames' short side, the aspect kept; instead of `size`.
+      quality: of the JPEG frames, 1 to 100.
+      fps: frame rate of extracted frames (`frames/`), whose files do not say it.
+      min_frames: a video with fewer frames counts as unreadable.
+      max_unreadable: so many unreadable videos are left out and reported; with more the build fails.
+      classes: names of the classes to build; all of them if empty.
+      subset: true if only a part of UCF101's, or of the listed videos is there.
+      lists: "auto" (ucfTrainTestlist where it is there, else the rule by groups), "required" or "ignore".
+      motion: render the `motion` data set instead of reading a folder; {} or any of seed, groups, clips,
+        frames and size; see `tfds_ucf101/motion.py`.
+
+    Raises:
+      UserError: an unknown key, or a value that its key does not take.
+    """
+
+    size: tuple[int, int] | str | None
+    short_side: int | None
+    quality: int
+    fps: float
+    min_frames: int
+    max_unreadable: int
+    classes: tuple[str, ...]
+    subset: bool
+    lists: str
+    motion: dict[str, int] | None
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        description: str = "",
+        size: Sequence[int] | str | None = None,
+        short_side: int | None = None,
+        quality: int = 90,
+        fps: float = 25.0,
+        min_frames: int = 1,
+        max_unreadable: int = 0,
+        classes: Sequence[str] = (),
+        subset: bool = False,
+        lists: str = "auto",
+        motion: dict[str, int] | None = None,
+        **unknown: Any,
+    ):
+        if unknown:
+            raise UserError(f"config key {sorted(unknown)[0]!r} is unknown; the keys are {', '.join(KEYS)}")
+        if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"config key name is {name!r}; give one of letters, digits, '_' and '-'")
+        super().__init__(name=name, description=description)
+        if size is None and short_side is None:
+            size = "native" if motion is not None else _DEFAULT_SIZE
+        self.size = _size(size)
+        self.short_side = _number("short_side", short_side, 1, 8192) if short_side is not None else None
+        if self.size is not None and self.short_side is not None:
+            raise UserError("config keys size and short_side exclude each other; give one of them")
+        self.quality = _number("quality", quality, 1, 100)
+        self.fps = float(_number("fps", fps, 0.01, 1000, whole=False))
+        self.min_frames = _number("min_frames", min_frames, 1, 10**6)
+        self.max_unreadable = _number("max_unreadable", max_unreadable, 0, 10**9)
+        self.classes = _names("classes", classes)
+        if not isinstance(subset, bool):
+            raise UserError(f"config key subset is {subset!r}; give true or false")
+        self.subset = subset
+        if lists not in _LISTS:
+            raise UserError(f"config key lists is {lists!r}; give one of {', '.join(_LISTS)}")
+        self.lists = lists
+        self.motion = _motion(motion)
+
+    def frame_options(self) -> FrameOptions:
+        """The part of the config that the workers need."""
+        resize = self.short_side if self.size is None else None if self.size == "native" else self.size
+        return FrameOptions(resize, self.quality, self.min_frames, self.fps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as JSON values, which give the same config again."""
+        values = {key: getattr(self, key) for key in KEYS}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+KEYS = (
+    "name",
+    "size",
+    "short_side",
+    "quality",
+    "fps",
+    "min_frames",
+    "max_unreadable",
+    "classes",
+    "subset",
+    "lists",
+    "motion",
+)
+
+
+def _size(value: Any) -> tuple[int, int] | str | None:
+    if value is None or value == "native":
+        return value
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise UserError(f'config key size is {value!r}; give [height, width] or "native"')
+    return tuple(_number("size", side, 1, 8192) for side in value)
+
+
+def _number(key: str, value: Any, low: float, high: float, whole: bool = True) -> Any:
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        raise UserError(f"config key {key} is {value!r}; give {kind} from {low} to {high}")
+    return value
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Sequence)
+        or not all(isinstance(v, str) for v in value)
+    ):
+        raise UserError(f"config key {key} is {value!r}; give a list of names")
+    return tuple(value)
+
+
+def _motion(value: Any) -> dict[str, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise UserError(f"config key motion is {value!r}; give {{}} or any of {', '.join(_MOTION_KEYS)}")
+    unknown = sorted(set(value) - set(_MOTION_KEYS))
+    if unknown:
+        raise UserError(
+            f"config key motion has the key {unknown[0]!r}; its keys are {', '.join(_MOTION_KEYS)}"
+        )
+    return {key: _number(f"motion.{key}", number, 0, 2**63 - 1) for key, number in value.items()}
+
+
+NAMED = {
+    config.name: config
+    for config in (
+        VideoConfig(name="rgb", description="RGB, 128x171, as torchvision's weights expect."),
+        VideoConfig(name="rgb128", description="RGB, 128x128, as the R(2+3)D study has it.", size=(128, 128)),
+        VideoConfig(name="rgb256", description="RGB, short side 256, as I3D expects.", short_side=256),
+        VideoConfig(
+            name="motion", description="Rendered: eight motions that only time tells apart.", motion={}
+        ),
+    )
+}
+DEFAULT = NAMED["rgb"]
