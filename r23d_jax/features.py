@@ -1,0 +1,105 @@
+"""`python -m r23d_jax.features --checkpoint DIR --out DIR VIDEO... [--layer NAME]`
+
+Writes what one stage of the network makes of every clip, one .npz a video: `features` float32 [clips, D],
+`start_seconds` [clips], `fps`, `checkpoint_sha256`, `layer` and `protocol`. A map over time and space is
+averaged; with --no-pool it is kept, [clips, time, height, width, D]. Folders are mirrored below --out. Files
+that are finished are left alone, and none is ever half written: the same command continues.
+"""
+
+import argparse
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from r23d_jax import clips_of_video, compile_cache, inference, run_videos, sources
+from r23d_jax.console import Reporter, add_shared_arguments
+from r23d_jax.errors import UserError, run_command
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    description = __doc__.split("\n\n")[1]
+    command = argparse.ArgumentParser(prog="python -m r23d_jax.features", description=description)
+    add_shared_arguments(command)
+    command.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the .npz files")
+    command.add_argument("--layer", default="pool", help="stem, layer1 and so on; pool, the last, is the default")
+    command.add_argument("--no-pool", action="store_true", help="keep a map's time and space")
+    return command
+
+
+def main() -> int:
+    flags = parser().parse_args()
+    if flags.out.exists() and not flags.out.is_dir():
+        raise UserError(f"--out {flags.out}: is a file")
+    reporter = Reporter()
+    found, problems = sources.find(flags.videos)
+    for problem in problems:
+        reporter.problem(problem)
+    if not found:
+        return 1
+    targets = dict(zip(found, sources.outputs(found, flags.out, ".npz"), strict=True))
+    compile_cache.enable()
+    network = inference.Network(*inference.open_checkpoint(flags.checkpoint, flags.which), flags.dtype)
+    views, spec = flags.clips or "dense", network.card.preprocessing
+    stage = network.features(flags.layer, not flags.no_pool)
+    what = flags.layer if flags.no_pool or flags.layer == "pool" else f"mean of {flags.layer}"
+    fixed = {
+        "checkpoint_sha256": network.card.tensors_sha256,
+        "layer": flags.layer,
+        "protocol": inference.protocol(network.card, views, flags.dtype, what=what),
+    }
+    to_do = [source for source in found if not is_finished(targets[source], fixed)]
+    skipped = len(found) - len(to_do)
+    written = 0
+    with reporter.bar(to_do) as videos:
+        for result in run_videos.run(
+            network, stage, videos,
+            lambda scanned: clips_of_video.plan(scanned, spec, views), reporter.failed, flags.batch,
+        ):  # fmt: skip
+            arrays = {
+                "features": result.outputs,
+                "start_seconds": result.plan.start_seconds,
+                "fps": np.float64(result.scanned.fps),
+                **fixed,
+            }
+            save(targets[result.source], arrays)
+            written += 1
+            if len(found) == 1:
+                reporter.say(f"{targets[result.source]}: features {list(result.outputs.shape)}")
+    finished = f", {skipped} finished before" if skipped else ""
+    if len(found) > 1 or skipped:
+        reporter.say(f"{written} of {len(to_do)} videos written below {flags.out}{finished}")
+    return 1 if reporter.problems else 0
+
+
+def is_finished(path: Path, fixed: dict[str, str]) -> bool:
+    """Whether the file is whole and of the same checkpoint, layer and protocol."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}  # reading checks every member's CRC
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return False
+    clips = arrays.get("features", np.zeros(0)).shape[:1]
+    return (
+        all(str(arrays.get(name)) == value for name, value in fixed.items())
+        and {"features", "start_seconds", "fps"} <= arrays.keys()
+        and clips == arrays["start_seconds"].shape
+    )
+
+
+def save(path: Path, arrays: dict[str, np.ndarray | str]) -> None:
+    """Writes an .npz whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
