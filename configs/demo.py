@@ -13,15 +13,15 @@ def get_config():
     config.model.width = 16
     config.dataset.name = "tfds_ucf101/motion"
     config.clip.frames = 8
-    config.clip.size = 56
-    config.clip.resize = 64
+    config.clip.size = 48
+    config.clip.resize = 56
     config.clip.mean = config.clip.std = (0.5, 0.5, 0.5)
-    config.augment.scales = (1.0, 0.84)
+    config.augment.scales = (1.0, 0.84, 0.71)
     # A flip would turn these into each other; with the flip on, the others would still be flipped.
     config.augment.flip = 0.0
     config.augment.flip_sensitive = ("MoveLeft", "MoveRight", "RotateClockwise", "RotateCounterclockwise")
     config.batch_size = 32
-    config.epochs = 8.0
+    config.epochs = 15.0
     config.lr = 0.05
-    config.schedule.warmup_epochs = 0.5
+    config.schedule.warmup_epochs = 1.0
     return config

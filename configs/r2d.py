@@ -3,7 +3,8 @@
     python -m r23d_jax.main --config configs/r2d.py[:DEPTH] --workdir runs/r2d
 
 The study's recipe (configs/r23d.py) on frames of 128x171, normalised as torchvision's weights expect.
-Cost of a 16-frame 112x112 clip at 400 classes: 2.2 GMAC, 11.5 M parameters (18 layers). Time and score on UCF101: not measured.
+Cost of a 16-frame 112x112 clip at 400 classes: 2.2 GMAC, 11.5 M parameters (18 layers).
+Time and score on UCF101: not measured.
 """
 
 from . import r23d

@@ -3,7 +3,8 @@
     python -m r23d_jax.main --config configs/rmc.py[:X] --workdir runs/rmc
 
 The study's recipe (configs/r23d.py) on frames of 128x171, normalised as torchvision's weights expect.
-Cost of a 16-frame 112x112 clip at 400 classes: 25.0 GMAC, 33.0 M parameters (rMC3). Time and score on UCF101: not measured.
+Cost of a 16-frame 112x112 clip at 400 classes: 25.0 GMAC, 33.0 M parameters (rMC3).
+Time and score on UCF101: not measured.
 """
 
 from . import r23d

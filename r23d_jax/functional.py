@@ -66,7 +66,7 @@ class Functional:
         graph, param_paths, stat_paths, rest_values, rest = structure
         # Variables are made anew inside the trace that uses them: NNX forbids writing to older ones.
         states = [
-            nnx.State.from_flat_path({path: kind(flat[_name(path)]) for path in paths})
+            nnx.from_flat_state([(path, kind(flat[_name(path)])) for path in paths])
             for kind, flat, paths in ((nnx.Param, params, param_paths), (nnx.BatchStat, stats, stat_paths))
         ]
         rest = jax.tree.map(lambda x: x, rest)

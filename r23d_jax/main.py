@@ -37,9 +37,10 @@ def main() -> int:
     if flags.workdir.exists() and not flags.workdir.is_dir():
         raise UserError(f"--workdir {flags.workdir}: is a file")
 
-    from r23d_jax import train  # after the flags: it starts JAX
+    from r23d_jax import compile_cache, train  # after the flags: they import JAX
     from r23d_jax.interrupt import EXIT_STATUS, Interrupted
 
+    compile_cache.enable()
     try:
         if config.dataset.split != "all":
             results = _run(train, config, flags, flags.workdir)

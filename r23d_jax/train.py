@@ -274,7 +274,12 @@ def _card(config, arguments, dataset, model, spec, init) -> Card:
         preprocessing=spec,
         bn_epsilon=assemble.bn_epsilon(model),
         init=init,
-        source={"dataset": dataset.full_name, "split": config.dataset.split, "fingerprint": dataset.fingerprint},
+        source={
+            "dataset": dataset.full_name,
+            "split": config.dataset.split,
+            "fingerprint": dataset.fingerprint,
+            "stored": dataset.config.get("short_side") or dataset.config.get("size"),
+        },
     )
 
 

@@ -56,7 +56,8 @@ def plain(key, frames, size, labels):
 
 
 def take_steps(*overrides, count=1, model=None, transform=plain):
-    config = configs.load("demo", ["lr=0.1", "schedule.name=constant", "schedule.warmup_epochs=0", f"batch_size={BATCH}", *overrides])
+    plain_run = ("lr=0.1", "schedule.name=constant", "schedule.warmup_epochs=0", f"batch_size={BATCH}")
+    config = configs.load("demo", [*plain_run, *overrides])
     model = model or network(config.dtype, config.model.dropout, config.freeze_batch_norm)
     params, stats = weights_of(model)
     factors = optim.lr_factors(config, params, assemble.stages(model))
