@@ -1,0 +1,44 @@
+"""Random colours for training clips."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_TO_YIQ = np.asarray([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])  # NTSC's
+
+
+def colour_jitter(
+    keys: jax.Array, video: jax.Array, brightness: float, contrast: float, saturation: float, hue: float
+) -> jax.Array:
+    """Changes a clip's colours, all its frames alike, in this order.
+
+    Contrast blends with the mean grey of the whole clip (a mean a frame would flicker); saturation with each
+    pixel's grey; hue turns the chroma plane of YIQ. Values are kept in range after each.
+
+    Args:
+      keys: [B].
+      video: float32 [B, T, H, W, 3], 0..255.
+      brightness, contrast, saturation: the largest change of the factor.
+      hue: the largest shift, in turns.
+    """
+
+    def one(key, clip):
+        draws = jax.random.uniform(key, (4,), minval=-1, maxval=1)
+        factors = jnp.maximum(1 + draws[:3] * jnp.asarray([brightness, contrast, saturation]), 0)
+        grey = jnp.asarray(_TO_YIQ[0], jnp.float32)
+        clip = jnp.clip(clip * factors[0], 0, 255)
+        mean = jnp.mean(jnp.sum(clip * grey, -1))
+        clip = jnp.clip(mean + (clip - mean) * factors[1], 0, 255)
+        luma = jnp.sum(clip * grey, -1, keepdims=True)
+        clip = jnp.clip(luma + (clip - luma) * factors[2], 0, 255)
+        if not hue:
+            return clip
+        angle = draws[3] * hue * 2 * np.pi
+        cosine, sine = jnp.cos(angle), jnp.sin(angle)
+        turn = jnp.asarray([[1, 0, 0], [0, 0, 0], [0, 0, 0]], jnp.float32)
+        turn = turn.at[1:, 1:].set(jnp.stack([jnp.stack([cosine, -sine]), jnp.stack([sine, cosine])]))
+        matrix = jnp.asarray(np.linalg.inv(_TO_YIQ), jnp.float32) @ turn @ jnp.asarray(_TO_YIQ, jnp.float32)
+        turned = jnp.einsum("ij,thwj->thwi", matrix, clip, precision=jax.lax.Precision.HIGHEST)
+        return jnp.clip(turned, 0, 255)
+
+    return jax.vmap(one)(keys, video)

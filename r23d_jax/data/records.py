@@ -1,0 +1,289 @@
+"""A built data set: which videos it holds, and their frames decoded into the caller's buffer.
+
+Reads what `tfds build tfds_ucf101` wrote: ArrayRecord shards and, beside them, `videos.json`. TensorFlow is
+never imported.
+"""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from r23d_jax.data.shards import Shards
+from r23d_jax.errors import UserError
+
+BUILDER = "tfds_ucf101"
+INDEX = "videos.json"
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Video:
+    """One record. `splits` maps a split's name to "train", "test" or "neither"; sizes are the stored ones."""
+
+    name: str
+    label: int
+    group: int
+    clip: int
+    fps: float
+    num_frames: int
+    height: int
+    width: int
+    splits: dict[str, str]
+
+
+@dataclasses.dataclass
+class VideoDataset:
+    """A built data set, open for reading from any number of threads. Pickles as its place on disk.
+
+    Attributes:
+      path: folder of the shards.
+      full_name: "tfds_ucf101/<config>/<version>".
+      class_names: in the order of the labels.
+      videos: one per record, in the order of the records: a video's position is its index here.
+      splits: those that exist, "1" and so on.
+      config: the builder's config.
+      fingerprint: SHA-256 of the content, whatever the layout of the shards.
+      canvas: largest stored height and width; smaller videos lie at its top left.
+      channels: "rgb" or "flow".
+      flow: the optical-flow algorithm where `channels` is "flow", else None.
+    """
+
+    path: Path
+    full_name: str
+    class_names: tuple[str, ...]
+    videos: tuple[Video, ...]
+    splits: tuple[str, ...]
+    config: dict[str, Any]
+    fingerprint: str
+    unreadable: list[dict[str, str]]
+    shards: Shards
+
+    def __post_init__(self):
+        self.canvas = (max(v.height for v in self.videos), max(v.width for v in self.videos))
+        self.flow = self.config.get("flow") or None
+        self.channels = "flow" if self.flow else "rgb"
+        self._scratch = threading.local()
+
+    def __reduce__(self):
+        return _open_folder, (self.path, self.full_name)
+
+    @classmethod
+    def open(cls, data_dir: str | Path, name: str = BUILDER) -> "VideoDataset":
+        """Opens a data set.
+
+        Args:
+          data_dir: what `tfds build --data_dir` was given.
+          name: "tfds_ucf101/rgb/1.0.0", and shorter where that is clear: without the version the newest,
+            without the builder's name, or without the config where only one is built.
+
+        Raises:
+          UserError: no such data set, or its files are damaged or of another format.
+        """
+        folder, full_name = _find(Path(data_dir).expanduser(), name)
+        return _open_folder(folder, full_name)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of a decoded frame: 3 for RGB, 2 for optical flow (x, y)."""
+        return 2 if self.flow else 3
+
+    @property
+    def stored_size(self) -> str:
+        """The stored size for people to read: "128x171", or the range of both sides where it varies."""
+        sides = ([v.height for v in self.videos], [v.width for v in self.videos])
+        return "x".join(str(min(s)) if min(s) == max(s) else f"{min(s)}..{max(s)}" for s in sides)
+
+    def subset(self, split: str, part: str) -> np.ndarray:
+        """Positions of a split's videos, sorted by name: the same whatever the layout of the shards.
+
+        Args:
+          split: one of `splits`.
+          part: "train" or "test".
+
+        Returns:
+          int32 [V].
+
+        Raises:
+          UserError: no such split, or no video in that part of it.
+        """
+        if split not in self.splits:
+            there = ", ".join(self.splits) or "none"
+            raise UserError(f"dataset.split={split}: {self.full_name} in {self.path} has these splits: {there}")
+        if part not in ("train", "test"):
+            raise ValueError(f'part must be "train" or "test", not {part!r}')
+        chosen = [i for i, video in enumerate(self.videos) if video.splits.get(split) == part]
+        if not chosen:
+            raise UserError(f"dataset.split={split}: no {part} video in {self.full_name} in {self.path}")
+        return np.asarray(sorted(chosen, key=lambda i: self.videos[i].name), np.int32)
+
+    def decode(self, position: int, indices: Sequence[int], out: np.ndarray) -> None:
+        """Decodes frames of one video.
+
+        The calls into libjpeg-turbo release the interpreter's lock. Frames of the canvas's size are decoded
+        in place; smaller ones are copied to the top left, and the rest of the canvas is zero.
+
+        Args:
+          position: of the video.
+          indices: [T] frames.
+          out: uint8 [T, height, width, channels] of the canvas's size, contiguous; overwritten.
+
+        Raises:
+          UserError: the shard is damaged there.
+        """
+        video = self.videos[position]
+        data = self.shards.frames(position, indices)
+        fits = (video.height, video.width) == out.shape[1:3] and not self.flow
+        if not fits:
+            out[:, video.height :] = 0
+            out[:, : video.height, video.width :] = 0
+        last = {}
+        for t, frame in enumerate(indices):
+            if frame in last:  # a looped or slowed-down clip
+                out[t] = out[last[frame]]
+                continue
+            last[frame] = t
+            try:
+                if fits:
+                    image = simplejpeg.decode_jpeg(data[t], "RGB", buffer=out[t])
+                    good = image.shape == out.shape[1:]
+                else:
+                    good = self._decode_small(data[t], video, out[t])
+            except ValueError as error:
+                raise UserError(self._damaged(position, frame, str(error))) from None
+            if not good:
+                raise UserError(self._damaged(position, frame, "not of the stored size"))
+
+    def _decode_small(self, data, video: Video, out: np.ndarray) -> bool:
+        """One frame by way of another buffer. Flow is a grey PNG image, x above y."""
+        height, width = video.height, video.width
+        if self.flow:
+            image = _decode_png(data)
+            if image is None or image.shape != (2 * height, width):
+                return False
+            out[:height, :width, 0], out[:height, :width, 1] = image[:height], image[height:]
+            return True
+        if not hasattr(self._scratch, "buffer"):
+            self._scratch.buffer = bytearray(self.canvas[0] * self.canvas[1] * 3)
+        image = simplejpeg.decode_jpeg(data, "RGB", buffer=self._scratch.buffer)
+        if image.shape != (height, width, 3):
+            return False
+        out[:height, :width] = image
+        return True
+
+    def _damaged(self, position: int, frame: int, reason: str) -> str:
+        return (
+            f"{self.shards.path(position)}: frame {frame} of video {self.videos[position].name} is damaged "
+            f"({' '.join(reason.split())}); build the data set again or copy the file again"
+        )
+
+
+def _decode_png(data) -> np.ndarray | None:
+    import cv2  # only flow needs it
+
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def _find(data_dir: Path, name: str) -> tuple[Path, str]:
+    """Folder and full name of a data set, by a name that may leave out what is clear."""
+    parts = [part for part in name.split("/") if part]
+    wanted = parts[1:] if parts[:1] == [BUILDER] else parts
+    built = sorted(
+        (path.parent.relative_to(data_dir / BUILDER).parts for path in data_dir.glob(f"{BUILDER}/*/*/{INDEX}")),
+        key=lambda found: (found[0], _version(found[1])),
+    )
+    matching = [found for found in built if found[: len(wanted)] == tuple(wanted)]
+    if len(wanted) <= 2 and len({config for config, _ in matching}) == 1:
+        config, version = matching[-1]
+        return data_dir / BUILDER / config / version, f"{BUILDER}/{config}/{version}"
+    there = ", ".join("/".join(found) for found in built) or "nothing"
+    if matching and not wanted:
+        raise UserError(
+            f"dataset.name={name}: several are built in {data_dir}: {there}; name one, for example "
+            f"{BUILDER}/{matching[0][0]}"
+        )
+    config = wanted[0] if wanted else "rgb"
+    manual = "" if config == "motion" else " --manual_dir=VIDEOS"
+    raise UserError(
+        f"dataset.name={name}: no such data set in {data_dir} (looked for "
+        f"{'/'.join([BUILDER, *(wanted or ['*'])])}, there is {there}); build it: tfds build {BUILDER} "
+        f"--config {config}{manual} --data_dir={data_dir}"
+    )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else -1 for part in text.split("."))
+
+
+def _open_folder(folder: Path, full_name: str) -> VideoDataset:
+    index = folder / INDEX
+    try:
+        fields = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{index}: not readable as JSON ({error}); build the data set again") from None
+    try:
+        videos, rest = _parse(fields)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{index}: not an index of this version ({reason}); build the data set again") from None
+    paths = [folder / name for name in sorted(fields["shards"])]
+    for path in paths:
+        if ".array_record-" not in path.name:
+            raise UserError(f"{path}: not an ArrayRecord shard; build it again without --file_format")
+        if not path.is_file():
+            raise UserError(f"{path}: this shard is missing; build the data set again or copy the file again")
+        size, due = path.stat().st_size, fields["shards"][path.name]["bytes"]
+        if size != due:
+            raise UserError(
+                f"{path}: {size} bytes where {INDEX} says {due}; build the data set again or copy the file again"
+            )
+    shards = Shards(paths)
+    if len(shards) != len(videos):
+        raise UserError(
+            f"{folder}: {len(shards)} records in the shards, {len(videos)} in {INDEX}; build the data set again"
+        )
+    return VideoDataset(path=folder, full_name=full_name, videos=videos, shards=shards, **rest)
+
+
+def _parse(fields: dict[str, Any]) -> tuple[tuple[Video, ...], dict[str, Any]]:
+    """Checks an index; what is wrong with it is a ValueError, KeyError, TypeError or AttributeError."""
+    if fields["format"] != FORMAT:
+        raise ValueError(f"format {fields['format']}, this version reads {FORMAT}")
+    class_names, splits = tuple(fields["class_names"]), tuple(fields["splits"])
+    if not all(isinstance(name, str) for name in class_names + splits + (fields["fingerprint"],)):
+        raise TypeError("names and fingerprint must be text")
+    if not isinstance(fields["config"], dict) or not fields["shards"]:
+        raise ValueError("no config or no shards")
+    for name, facts in fields["shards"].items():
+        if Path(name).name != name or not isinstance(facts["bytes"], int):
+            raise ValueError(f"shard {name!r}")
+    videos = tuple(_video(entry, len(class_names), splits) for entry in fields["videos"])
+    if not videos:
+        raise ValueError("no videos")
+    if len({video.name for video in videos}) != len(videos):
+        raise ValueError("two videos of one name")
+    return videos, {
+        "class_names": class_names,
+        "splits": splits,
+        "config": fields["config"],
+        "fingerprint": fields["fingerprint"],
+        "unreadable": list(fields.get("unreadable", [])),
+    }
+
+
+def _video(entry: dict[str, Any], classes: int, splits: tuple[str, ...]) -> Video:
+    whole = {key: entry[key] for key in ("label", "group", "clip", "num_frames", "height", "width")}
+    for key, value in whole.items():
+        if type(value) is not int or value < (-1 if key in ("group", "clip") else 0 if key == "label" else 1):
+            raise ValueError(f"{key} is {value!r} in video {entry['name']}")
+    if not isinstance(entry["name"], str) or whole["label"] >= classes:
+        raise ValueError(f"label is {whole['label']} of {classes} classes in video {entry['name']}")
+    membership = {split: entry["splits"].get(split, "neither") for split in splits}
+    if not set(membership.values()) <= {"train", "test", "neither"}:
+        raise ValueError(f"splits are {entry['splits']} in video {entry['name']}")
+    return Video(name=entry["name"], fps=float(entry["fps"]), splits=membership, **whole)

@@ -1,0 +1,228 @@
+"""Workers that decode a batch together, threads or processes, and the host memory they decode it into."""
+
+import collections
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import shared_memory
+from typing import NamedTuple
+
+import numpy as np
+
+from r23d_jax.data.records import VideoDataset
+from r23d_jax.errors import UserError
+
+_ALIGNMENT = 64  # JAX takes an array on the CPU as it is, without a copy, if it begins at a multiple of this
+
+
+class Job(NamedTuple):
+    """Rows of a batch that show the same clip: position of the video (-1: black), and its frames."""
+
+    rows: tuple[int, ...]
+    position: int
+    indices: tuple[int, ...]
+
+
+class Stopped(Exception):
+    """The workers were stopped while a batch was under way."""
+
+
+class Threads:
+    """Decodes in threads of this process; the decoder releases the interpreter's lock.
+
+    Args:
+      dataset: open.
+      shape: of a batch's frames.
+      count: of threads.
+    """
+
+    def __init__(self, dataset: VideoDataset, shape: tuple[int, ...], count: int):
+        self.buffers = Buffers(shape)
+        self._dataset, self._count = dataset, count
+        self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
+
+    def decode(self, canvas: np.ndarray, jobs: Sequence[Job]) -> None:
+        """Fills a batch; all threads take part. Raises what a job raises."""
+        queue = collections.deque(jobs)
+        count = min(self._count, len(jobs))
+        _wait([_submit(self._pool, self._work, queue, canvas) for _ in range(count)])
+
+    def _work(self, queue: collections.deque, canvas: np.ndarray) -> None:
+        while True:
+            if self._stopped.is_set():
+                raise Stopped
+            try:
+                job = queue.popleft()  # atomic
+            except IndexError:
+                return
+            _decode(self._dataset, job, canvas)
+
+    def stop(self) -> None:
+        """Ends the threads, at the latest after the clip each is at."""
+        self._stopped.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Processes:
+    """Decodes in processes, into memory that they share with this one; for more cores than threads can feed.
+
+    Args:
+      dataset: open; every process opens it for itself.
+      shape: of a batch's frames.
+      count: of processes.
+    """
+
+    def __init__(self, dataset: VideoDataset, shape: tuple[int, ...], count: int):
+        self._segments = {}  # by address
+        self.buffers = Buffers(shape, self._allocate, keep=1 << 30)  # they go when the processes stop
+        self._shape, self._count = shape, count
+        # Spawned: a fork of a process in which JAX runs threads can hang.
+        self._pool = ProcessPoolExecutor(
+            count, multiprocessing.get_context("spawn"), initializer=_start_process, initargs=(dataset,)
+        )
+
+    def _allocate(self, size: int) -> np.ndarray:
+        segment = _Segment(create=True, size=size)
+        owner = np.frombuffer(segment.buf, np.uint8, size)  # `np.ndarray(buffer=)` would not keep it mapped
+        self._segments[owner.ctypes.data] = segment
+        return owner
+
+    def decode(self, canvas: np.ndarray, jobs: Sequence[Job]) -> None:
+        """Fills a batch; all processes take part. Raises what a job raises.
+
+        Raises:
+          UserError: a process died.
+        """
+        name = self._segments[canvas.ctypes.data].name  # it begins at a page, so `Buffers` skipped nothing
+        size = -(-len(jobs) // (4 * self._count))  # a message costs about a tenth of a clip
+        parts = [tuple(jobs[at : at + size]) for at in range(0, len(jobs), size)]
+        try:
+            _wait([_submit(self._pool, _work_in_process, name, self._shape, part) for part in parts])
+        except BrokenProcessPool:
+            raise UserError("a decoding process died, most likely out of memory: use fewer of them") from None
+
+    def stop(self) -> None:
+        """Ends the processes, at the latest after the clips each is at, and gives up the shared memory.
+
+        Batches that the caller still holds stay valid.
+        """
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.buffers.close()
+        while self._segments:
+            segment = self._segments.popitem()[1]
+            segment.unlink()
+
+
+class _Segment(shared_memory.SharedMemory):
+    """Shared memory that may go out of scope before the arrays that show it: the last of them frees it."""
+
+    def __del__(self):
+        try:
+            self.close()
+        except BufferError:
+            return
+
+
+class Buffers:
+    """Hands out arrays of one shape and takes back those that nobody refers to any more.
+
+    A fresh array of 60 MB costs as much in page faults as decoding some of its frames. An array counts as
+    free when the interpreter knows no reference to it, to a view of it, or from a transfer under way.
+
+    Args:
+      shape: of the uint8 arrays.
+      allocate: makes a flat uint8 array of a number of bytes.
+      keep: arrays kept for another time; more are made when more are in use, and then let go.
+    """
+
+    def __init__(self, shape: tuple[int, ...], allocate: Callable[[int], np.ndarray] | None = None, keep: int = 8):
+        self._shape, self._keep = shape, keep
+        self._allocate = allocate or (lambda size: np.empty(size, np.uint8))
+        self._size = int(np.prod(shape))
+        self._owners: list[np.ndarray] = []
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def take(self) -> np.ndarray:
+        """uint8 array of the shape, contiguous, with any content."""
+        with self._lock:
+            if self._closed:
+                raise Stopped
+            for index in range(len(self._owners)):
+                if sys.getrefcount(self._owners[index]) == 2:  # the list's, and the call's own
+                    return self._view(self._owners[index])
+            owner = self._allocate(self._size + _ALIGNMENT)
+            if len(self._owners) < self._keep:
+                self._owners.append(owner)
+            return self._view(owner)
+
+    def close(self) -> None:
+        """Forgets all arrays; from now on `take` raises `Stopped`."""
+        with self._lock:
+            self._closed = True
+            self._owners.clear()
+
+    def _view(self, owner: np.ndarray) -> np.ndarray:
+        start = -owner.ctypes.data % _ALIGNMENT
+        return owner[start : start + self._size].reshape(self._shape)
+
+
+def cores() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _decode(dataset: VideoDataset, job: Job, canvas: np.ndarray) -> None:
+    first, *others = job.rows
+    if job.position < 0:
+        canvas[first] = 0
+    else:
+        dataset.decode(job.position, job.indices, canvas[first])
+    for other in others:
+        canvas[other] = canvas[first]
+
+
+def _submit(pool: Executor, *call) -> Future:
+    try:
+        return pool.submit(*call)
+    except BrokenProcessPool:
+        raise
+    except RuntimeError:  # after shutdown
+        raise Stopped from None
+
+
+def _wait(tasks: list[Future]) -> None:
+    for task in tasks:
+        task.result()
+
+
+# In a decoding process
+
+_dataset: VideoDataset | None = None
+_attached: dict[str, _Segment] = {}
+
+
+def _start_process(dataset: VideoDataset) -> None:
+    global _dataset
+    _dataset = dataset
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _work_in_process(name: str, shape: tuple[int, ...], jobs: tuple[Job, ...]) -> None:
+    if name not in _attached:
+        _attached[name] = _Segment(name)
+    canvas = np.frombuffer(_attached[name].buf, np.uint8, int(np.prod(shape))).reshape(shape)
+    for job in jobs:
+        _decode(_dataset, job, canvas)
