@@ -106,12 +106,11 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
     augmentation = augment.Augmentation.from_config(config.augment)
     transform = augment.train_transform(spec, augmentation, dataset.class_names, config.dtype)
     train_step = make_train_step(config, network, tx, learning_rate, learning, transform)
-    options = convolution.compiler_options()
     train_step = jax.jit(
         train_step,
         donate_argnums=0,
         out_shardings=parallel.replicated(mesh),
-        compiler_options=options,
+        compiler_options=convolution.compiler_options(),
     )
     evaluator = Evaluator(config, dataset, network, spec, card, mesh)
 
@@ -136,12 +135,13 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
     stream = parallel.to_device(stream, mesh)
     save_every = config.checkpoint.every_steps or max(50, round(steps_per_epoch))
     eval_every = round(config.eval.every_epochs * steps_per_epoch)
-    window, waited, began, step = [], 0.0, time.perf_counter(), start
-    saved_step = start if resumed else -1
+    window = progress["window"] if resumed else []  # metrics of the steps since the last line of the log
+    waited, began, step, saved_step = 0.0, time.perf_counter(), start, start if resumed else -1
+    in_window = len(window)  # of another session, whose time is not known here
 
     def save():
         nonlocal saved_step
-        progress = {"epoch": step / steps_per_epoch, "seconds": seconds, "init": init}
+        progress = {"epoch": step / steps_per_epoch, "seconds": seconds, "init": init, "window": list(window)}
         checkpoints.save(step, state.evaluated(), _rest(state), card, progress)
         saved_step = step
 
@@ -153,28 +153,33 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
             state, scalars = train_step(state, batch)
             window.append(scalars)
             step += 1
-            out_of_time = config.budget_minutes and seconds + time.perf_counter() - began > config.budget_minutes * 60
-            at_end = step == total_steps or out_of_time or interrupt.received
-            due = step % save_every == 0 or (eval_every and step % eval_every == 0)
-            if step % config.log_every == 0 or due or at_end or step == start + 1:
-                means = _means(window, workdir, step)  # waits for the device
+            interrupted = interrupt.received  # once: a signal may come at any time
+            spent = seconds + time.perf_counter() - began
+            out_of_time = bool(config.budget_minutes) and spent > config.budget_minutes * 60
+            at_end = step == total_steps or out_of_time
+            evaluating = bool(eval_every) and step % eval_every == 0 and not at_end
+            saving = step % save_every == 0 or evaluating or at_end
+            if step % config.log_every == 0 or saving:
+                window = _fetch(window, workdir, step)  # waits for the device
                 elapsed = time.perf_counter() - began
                 seconds += elapsed
-                means |= {
-                    "clips_per_second": len(window) * config.batch_size / elapsed,
+                means = _means(window) | {
+                    "clips_per_second": (len(window) - in_window) * config.batch_size / elapsed,
                     "data_wait": waited / elapsed,
                 }
                 log.write(step, step / steps_per_epoch, seconds, means)
                 log.progress(step, _progress_text(means))
-                window, waited, began = [], 0.0, time.perf_counter()
-            if due or at_end:
+                window, in_window, waited, began = [], 0, 0.0, time.perf_counter()
+            elif interrupted:
+                window, seconds = _fetch(window, workdir, step), spent
+            if saving or interrupted:
                 save()
-                if eval_every and step % eval_every == 0 and not (at_end or interrupt.received):
-                    results, _ = evaluator.run(state.evaluated(), step, init)
-                    log.write(step, step / steps_per_epoch, seconds, {"eval_top1": results["top1"]})
-                    checkpoints.score(step, results["top1"])
+            if evaluating and not interrupted:
+                results, _ = evaluator.run(state.evaluated(), step, init)
+                log.write(step, step / steps_per_epoch, seconds, {"eval_top1": results["top1"]})
+                checkpoints.score(step, results["top1"])
                 began = time.perf_counter()
-            if interrupt.received:
+            if interrupted:
                 checkpoints.wait()
                 raise interrupt.stop(f"saved at step {step} of {total_steps}; the same command continues")
             if out_of_time:
@@ -316,18 +321,23 @@ def _restore(like: TrainState, saved: dict[str, np.ndarray], rest: dict[str, np.
     )
 
 
-def _means(window: list[dict[str, jax.Array]], workdir: Path, step: int) -> dict[str, float]:
-    """Means of the metrics since the last line; a loss that is not finite ends the run."""
-    fetched = jax.device_get(window)
+def _fetch(window: list[dict[str, Any]], workdir: Path, step: int) -> list[dict[str, float]]:
+    """The metrics of the steps up to `step`, on the host; a loss that is not finite ends the run."""
+    fetched = [{name: float(value) for name, value in scalars.items()} for scalars in jax.device_get(window)]
     for offset, scalars in enumerate(fetched):
-        if not np.isfinite(scalars["loss"]) or not np.isfinite(scalars["grad_norm"]):
+        if not math.isfinite(scalars["loss"]) or not math.isfinite(scalars["grad_norm"]):
             bad = step - len(fetched) + offset + 1
             raise UserError(
                 f"the loss is {scalars['loss']} (norm of the gradient {scalars['grad_norm']}) at step {bad}: lower "
-                f"--config.lr or set --config.optimizer.clip_norm; {workdir}/checkpoints still holds the state before"
+                f"--config.lr or set --config.optimizer.clip_norm; {workdir} keeps the checkpoints before it"
             )
-    means = {name: float(np.mean([scalars[name] for scalars in fetched])) for name in fetched[0]}
-    return means | {"lr": float(fetched[-1]["lr"])}
+    return fetched
+
+
+def _means(window: list[dict[str, float]]) -> dict[str, float]:
+    """Means over a window; of the learning rate the last."""
+    means = {name: float(np.mean([scalars[name] for scalars in window])) for name in window[0]}
+    return means | {"lr": window[-1]["lr"]}
 
 
 def _progress_text(means: dict[str, float]) -> str:
