@@ -1,0 +1,224 @@
+"""I3D: Inception-v1 inflated to three dimensions, for RGB or optical flow.
+
+J. Carreira and A. Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", CVPR
+2017, in the form of DeepMind's release: TensorFlow's SAME padding everywhere, max-pools included, and 3x3x3
+kernels where the 2D network has 5x5 ones. Parameters stand at the paths of the PyTorch port that is
+most used (`Mixed_3b.b1b.conv3d`), the classifier at `fc` as in every network here.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from r23d_jax.errors import UserError
+from r23d_jax.models.convolution import convolve
+from r23d_jax.models.layers import BatchNorm, Conv, Linear, dropout, relu
+
+_EPSILON = 1e-3
+# DeepMind's statistics decay at .999, which a short fine-tuning would hardly move: as in the other networks.
+_MOMENTUM = 0.9
+
+# Max-pool before a module: window, strides. The names are DeepMind's endpoints.
+_POOLS = {
+    "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
+    "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
+    "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
+    "MaxPool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
+}
+# Output widths: 1x1x1; 1x1x1 and 3x3x3; 1x1x1 and 3x3x3; 1x1x1 after a max-pool.
+_MIXED = {
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+_ORDER = (
+    "Conv3d_1a_7x7", "MaxPool3d_2a_3x3", "Conv3d_2b_1x1", "Conv3d_2c_3x3", "MaxPool3d_3a_3x3",
+    "Mixed_3b", "Mixed_3c", "MaxPool3d_4a_3x3", "Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f",
+    "MaxPool3d_5a_2x2", "Mixed_5b", "Mixed_5c",
+)  # fmt: skip
+
+
+def same_padding(
+    shape: Sequence[int], window: Sequence[int], strides: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """TensorFlow's SAME: as many outputs as strides fit, the odd zero behind.
+
+    Args:
+      shape: input sizes over time, height and width.
+      window, strides: of the convolution or pool over the same axes.
+    """
+    total = [
+        max((-(-size // stride) - 1) * stride + length - size, 0)
+        for size, length, stride in zip(shape, window, strides, strict=True)
+    ]
+    return tuple((zeros // 2, zeros - zeros // 2) for zeros in total)
+
+
+class Unit(nnx.Module):
+    """Convolution, batch normalisation, ReLU."""
+
+    def __init__(self, inputs, outputs, kernel, strides=(1, 1, 1), *, epsilon, dtype, rngs):
+        self.conv3d = Conv(inputs, outputs, kernel, strides, dtype=dtype, rngs=rngs)
+        self.bn = BatchNorm(outputs, epsilon=epsilon, momentum=_MOMENTUM)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        conv = self.conv3d
+        kernel = conv.kernel[...].astype(conv.dtype)
+        padding = same_padding(x.shape[1:4], kernel.shape[:3], conv.strides)
+        return relu(self.bn(convolve(x.astype(conv.dtype), kernel, conv.strides, padding)))
+
+
+class Mixed(nnx.Module):
+    """Four branches over the same input, side by side as channels."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], **options):
+        self.b0 = Unit(inputs, widths[0], (1, 1, 1), **options)
+        self.b1a = Unit(inputs, widths[1], (1, 1, 1), **options)
+        self.b1b = Unit(widths[1], widths[2], (3, 3, 3), **options)
+        self.b2a = Unit(inputs, widths[3], (1, 1, 1), **options)
+        self.b2b = Unit(widths[3], widths[4], (3, 3, 3), **options)
+        self.b3b = Unit(inputs, widths[5], (1, 1, 1), **options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        pooled = max_pool(x, (3, 3, 3), (1, 1, 1))
+        branches = self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled)
+        return jnp.concatenate(branches, axis=-1)
+
+
+class I3D(nnx.Module):
+    """I3D for clips of any length from 1 frame and any size from 32 pixels up.
+
+    The classifier averages as DeepMind's: over all of space, over windows of two time steps, and then over
+    those. At 224x224 and 9 or more frames that is its 2x7x7 pool; elsewhere it still works.
+
+    Args:
+      num_classes: classes of the linear head.
+      in_channels: 3 for RGB, 2 for optical flow.
+      dropout: probability of element dropout before the head, in training mode only (DeepMind: .5).
+      dtype: of convolutions and activations; parameters, statistics, pooled features and logits are float32.
+      width: channels of the first convolution, 64 in the published network; everything else scales with it.
+      bn_epsilon: 1e-3 by default.
+      rngs: `params` initialises; with dropout, the stream `dropout` is kept for calls that bring none.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        rngs: nnx.Rngs,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        dtype: jnp.dtype = jnp.float32,
+        width: int = 64,
+        bn_epsilon: float | None = None,
+    ):
+        self.in_channels = in_channels
+        self.dtype = dtype
+        self.dropout = dropout
+        self.deterministic = False
+        self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout > 0 else None)
+
+        options = {"epsilon": _EPSILON if bn_epsilon is None else bn_epsilon, "dtype": dtype, "rngs": rngs}
+        self.Conv3d_1a_7x7 = Unit(in_channels, width, (7, 7, 7), (2, 2, 2), **options)
+        self.Conv3d_2b_1x1 = Unit(width, width, (1, 1, 1), **options)
+        self.Conv3d_2c_3x3 = Unit(width, 3 * width, (3, 3, 3), **options)
+        channels = 3 * width
+        for name, published in _MIXED.items():
+            widths = [max(1, channels_of * width // 64) for channels_of in published]
+            setattr(self, name, Mixed(channels, widths, **options))
+            channels = widths[0] + widths[2] + widths[4] + widths[5]
+        self.fc = Linear(channels, num_classes, rngs=rngs)
+
+    def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Class scores before the softmax, averaged over time.
+
+        Args:
+          video: normalised float clip `[B, T, H, W, C]`.
+          rngs: random streams for dropout in training mode; the network's own by default.
+
+        Returns:
+          float32 `[B, num_classes]`.
+        """
+        windows = _time_windows(self._endpoints(video)["Mixed_5c"])
+        if not self.deterministic and self.dropout > 0:
+            key = self.dropout_rngs() if rngs is None else rngs.dropout()
+            windows = dropout(windows, self.dropout, key)
+        with jax.named_scope("fc"):
+            return self.fc(jnp.mean(windows, axis=1))  # the head is linear: its mean over time is this
+
+    def features(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
+        """DeepMind's endpoints as `[B, T', H', W', C']`, and `pool`, float32 `[B, D]`."""
+        del rngs  # dropout comes after all of these
+        outputs = self._endpoints(video)
+        outputs["pool"] = jnp.mean(_time_windows(outputs["Mixed_5c"]), axis=1)
+        return outputs
+
+    def _endpoints(self, video: jax.Array) -> dict[str, jax.Array]:
+        self._check(video)
+        outputs = {}
+        x = video.astype(self.dtype)
+        for name in _ORDER:
+            with jax.named_scope(name):
+                x = max_pool(x, *_POOLS[name]) if name in _POOLS else getattr(self, name)(x)
+            outputs[name] = x
+        return outputs
+
+    def _check(self, video: jax.Array) -> None:
+        if video.ndim != 5 or video.shape[-1] != self.in_channels:
+            raise UserError(
+                f"input of shape {tuple(video.shape)}: this network takes [batch, frames, height, width, "
+                f"{self.in_channels}]"
+            )
+        if not jnp.issubdtype(video.dtype, jnp.floating):
+            raise UserError(f"input of type {video.dtype}: normalise the clips to floats first")
+
+
+def create(
+    num_classes: int,
+    *,
+    rngs: nnx.Rngs,
+    frames: int = 64,
+    in_channels: int = 3,
+    dropout: float = 0.0,
+    dtype: jnp.dtype = jnp.float32,
+    width: int = 64,
+    bn_epsilon: float | None = None,
+) -> I3D:
+    """See `models.create`. I3D takes clips of any length, so `frames` changes nothing."""
+    del frames
+    return I3D(
+        num_classes, rngs=rngs, in_channels=in_channels, dropout=dropout, dtype=dtype, width=width,
+        bn_epsilon=bn_epsilon,
+    )  # fmt: skip
+
+
+def max_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:
+    """SAME max-pool over `[B, T, H, W, C]`, one axis after the other: a window's maximum is separable."""
+    padding = same_padding(x.shape[1:4], window, strides)
+    for axis, (length, stride, pad) in enumerate(zip(window, strides, padding, strict=True), start=1):
+        if length == 1:
+            continue
+        around = [(0, 0)] * x.ndim
+        around[axis] = pad
+        padded = jnp.pad(x, around, constant_values=-jnp.inf)
+        last = padded.shape[axis] - length + 1
+        shifts = [lax.slice_in_dim(padded, i, i + last, stride, axis) for i in range(length)]
+        x = shifts[0]
+        for shift in shifts[1:]:
+            x = jnp.maximum(x, shift)
+    return x
+
+
+def _time_windows(x: jax.Array) -> jax.Array:
+    """Means over space and over every two neighbouring time steps: float32 `[B, T' - 1, D]`."""
+    x = jnp.mean(x.astype(jnp.float32), axis=(2, 3))
+    return (x[:, :-1] + x[:, 1:]) / 2 if x.shape[1] > 1 else x

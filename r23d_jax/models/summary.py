@@ -1,0 +1,111 @@
+"""What a network costs and puts out, found by tracing it: nothing is computed and no weights are made."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.extend.core import Jaxpr, JaxprEqn
+
+from r23d_jax import models
+from r23d_jax.models import convolution
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage: the shape of its output for one clip, its parameters and its multiply-adds."""
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A whole network; its stages in order, the classifier last.
+
+    Attributes:
+      parameters: trained values; batch statistics are not counted.
+      macs: multiply-adds of convolutions and matmuls for one clip, forward.
+      features: size of the pooled feature vector.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+    features: int
+    stages: tuple[Stage, ...]
+
+
+def summarize(
+    name: str,
+    *,
+    num_classes: int = 400,
+    frames: int = 16,
+    size: int = 112,
+    in_channels: int = 3,
+    width: int = 64,
+) -> Summary:
+    """Parameters, multiply-adds and output shapes of a network for one `frames x size x size` clip."""
+    model = nnx.eval_shape(
+        lambda: models.create(
+            name, num_classes, rngs=nnx.Rngs(0), frames=frames, in_channels=in_channels, width=width
+        )
+    )
+    model.eval()
+    graphdef, state = nnx.split(model)
+    video = jax.ShapeDtypeStruct((1, frames, size, size, in_channels), jnp.float32)
+
+    shapes = {}  # filled while tracing: what a traced function returns has its keys sorted
+
+    def forward(state, video):
+        model = nnx.merge(graphdef, state)
+        outputs = model.features(video)
+        shapes.update((stage, output.shape[1:]) for stage, output in outputs.items())
+        with jax.named_scope("fc"):
+            return model.fc(outputs["pool"])
+
+    # Natively every convolution is one operation, whatever this machine would make of it.
+    with convolution.trace_for("tpu"):
+        traced = jax.make_jaxpr(forward)(state, video)
+    macs = Counter()
+    for scope, count in _macs(traced.jaxpr):
+        macs[scope] += count
+    parameters = Counter()
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        parameters[str(path[0])] += math.prod(variable.shape)
+
+    rest = [part for part in parameters if part not in shapes]  # the classifier
+    stages = [
+        Stage(stage, shapes.get(stage, (num_classes,)), parameters[stage], macs[stage])
+        for stage in [*shapes, *rest]
+    ]
+    return Summary(name, parameters.total(), macs.total(), shapes["pool"][-1], tuple(stages))
+
+
+def _macs(jaxpr: Jaxpr, scope: str = "") -> Iterator[tuple[str, int]]:
+    """Multiply-adds of every convolution and matmul, with the outermost named scope it stands in."""
+    for equation in jaxpr.eqns:
+        here = scope or str(equation.source_info.name_stack).split("/")[0]
+        yield here, _equation_macs(equation)
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda value: hasattr(value, "jaxpr")
+        ):
+            if hasattr(inner, "jaxpr"):
+                yield from _macs(inner.jaxpr, here)
+
+
+def _equation_macs(equation: JaxprEqn) -> int:
+    if equation.primitive.name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        outputs = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+        return math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // outputs
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        return math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+    return 0
