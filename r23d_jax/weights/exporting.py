@@ -1,0 +1,98 @@
+"""Our weights out again, under the PyTorch names of the network's own family."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from r23d_jax import models
+from r23d_jax.errors import UserError
+from r23d_jax.weights import adapt, families
+from r23d_jax.weights.card import Card
+
+# What the PyTorch classes of those names use; other weights need it set after loading.
+_PYTORCH_EPSILON = {"i3d": 1e-3}
+ENDINGS = (".pth", ".pt", ".safetensors")
+
+
+def to_state_dict(values: Mapping[str, np.ndarray], card: Card) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Names, layouts and dtypes of PyTorch, with the counters of BatchNorm.
+
+    Args:
+      values: path -> array, as `models.flatten`.
+      card: of these weights.
+
+    Returns:
+      The state dict as contiguous arrays, and notes for the user.
+
+    Raises:
+      UserError: with every tensor that has no name there.
+    """
+    arch = models.canonical(card.arch)
+    naming, table = families.export_table(arch, values)
+    dtypes = card.extra.get("dtypes", {})
+    stored = {path: _as(value, dtypes[path]) if path in dtypes else value for path, value in values.items()}
+    state, errors = table.export(stored)
+    adapt.raise_all(card.arch, f"cannot be written with the names of {naming}", errors)
+    state = {name: np.ascontiguousarray(value) for name, value in state.items()}
+    counters = card.extra.get("num_batches_tracked")
+    if counters is None:  # trained here: PyTorch's modules want the counters, and do not use them
+        counters = {path.removesuffix(".mean"): 0 for path in values if path.endswith(".mean")}
+    for path, count in counters.items():
+        name = table.to_source(f"{path}.mean")[0].removesuffix(".running_mean")
+        state[f"{name}.num_batches_tracked"] = np.asarray(count, np.int64)
+    notes = [f"{len(state)} tensors with the names of {naming}"]
+    usual = _PYTORCH_EPSILON.get(arch, 1e-5)
+    if card.bn_epsilon != usual:
+        notes.append(
+            f"these weights need epsilon {card.bn_epsilon:g} in every BatchNorm; PyTorch's default is {usual:g}"
+        )
+    return state, notes
+
+
+def write(state: Mapping[str, np.ndarray], dest: Path) -> None:
+    """Writes a `.pth`/`.pt` or `.safetensors`, whole or not at all.
+
+    Raises:
+      UserError: another ending; the file is there already; PyTorch absent for `.pth`.
+    """
+    dest = Path(dest)
+    if dest.suffix not in ENDINGS:
+        raise UserError(f"{dest}: weights are written as {', '.join(ENDINGS)}")
+    if dest.exists():
+        raise UserError(f"{dest}: exists already; remove it first or name another file")
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    temporary = dest.with_name(f".writing-{dest.name}")
+    try:
+        if dest.suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
+            save_file(dict(state), temporary, metadata={"format": "pt"})
+        else:
+            _save_torch(state, temporary, dest)
+        os.replace(temporary, dest)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _save_torch(state: Mapping[str, np.ndarray], temporary: Path, dest: Path) -> None:
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"{dest}: writing it needs PyTorch (pip install torch); .safetensors does not"
+        ) from None
+    tensors = {}
+    for name, value in state.items():
+        if value.dtype.name == "bfloat16":
+            tensors[name] = torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+        else:
+            tensors[name] = torch.from_numpy(value if value.flags.writeable else value.copy())
+    torch.save(tensors, temporary)
+
+
+def _as(value: np.ndarray, dtype: str) -> np.ndarray:
+    import ml_dtypes
+
+    return value.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)

@@ -1,0 +1,296 @@
+"""Published weights in, our tensors and their card out."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from r23d_jax import models
+from r23d_jax.errors import UserError
+from r23d_jax.weights import adapt, architecture, download, families, presets, readers, registry
+from r23d_jax.weights.card import Card
+from r23d_jax.weights.mapping import Table
+
+_COUNTER = ".num_batches_tracked"
+
+
+@dataclasses.dataclass
+class Imported:
+    """Converted weights.
+
+    Attributes:
+      values: path -> float32 array, as `models.flatten`.
+      card: complete but for `tensors_sha256`.
+      notes: what was done and what was assumed, a line each.
+    """
+
+    values: dict[str, np.ndarray]
+    card: Card
+    notes: list[str]
+
+
+def locate(source: str | Path) -> tuple[Path, registry.Published | None]:
+    """The path that a source means: a file, folder or TensorFlow prefix, or a published name, fetched."""
+    path = Path(source)
+    if path.exists() or path.with_name(path.name + ".index").exists():
+        return path, None
+    if str(source) not in registry.REGISTRY and (path.suffix or len(path.parts) > 1):
+        raise UserError(f"{source}: no such file or folder")
+    published = registry.get(str(source))
+    return download.fetch(published.name), published
+
+
+def read_labels(path: str | Path) -> tuple[str, ...]:
+    """Class names, one a line in the order of the logits; numbers before them (`1 ApplyEyeMakeup`) are dropped.
+
+    Raises:
+      UserError: unreadable, empty, or a name twice.
+    """
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--labels {path}: not a readable text file ({error})") from None
+    lines = [line for line in lines if line]
+    numbered = [re.fullmatch(r"(\d+)[\s,:]+(.+)", line) for line in lines]
+    if lines and all(numbered):
+        first = int(numbered[0][1])
+        if first in (0, 1) and [int(m[1]) for m in numbered] == list(range(first, first + len(lines))):
+            lines = [m[2] for m in numbered]
+    if not lines:
+        raise UserError(f"--labels {path}: no names in it")
+    twice = sorted({line for line in lines if lines.count(line) > 1})
+    if twice:
+        raise UserError(f"--labels {path}: more than once in it: {adapt.listed(twice)}")
+    return tuple(lines)
+
+
+def convert(
+    source: str | Path,
+    arch: str | None = None,
+    labels: Sequence[str] | None = None,
+    in_channels: int | None = None,
+) -> Imported:
+    """Reads published weights of any family.
+
+    Args:
+      source: a file, a TensorFlow prefix or folder, or a published name.
+      arch: which network they are, where that is not to be recognised; another than theirs asks for a
+        transplant (3D kernels summed over time) or, for a 2D network, names what to inflate it to.
+      labels: class names in the order of the logits.
+      in_channels: other input channels than the source's 3: the first kernel is averaged over them.
+
+    Raises:
+      UserError: with every tensor that does not fit.
+    """
+    path, published = locate(source)
+    read = readers.read(path)
+    origin = str(source)
+    family, table = families.recognise(read.tensors, origin)
+    ours, unused, errors = table.convert(read.tensors)
+    shapes = {name: value.shape for name, value in ours.items()}
+    if published is not None and family.image:
+        arch = arch or published.arch
+    theirs, arch = _networks(family, shapes, arch, origin, errors)
+    if published is not None and theirs not in (None, models.canonical(published.arch)):
+        raise UserError(
+            f"{origin}: {read.path} holds {theirs}, not {published.arch}: remove it, or fetch it again"
+        )
+    published = published or _identify(read, family)
+
+    report = adapt.Report(unused=unused)
+    try:
+        arguments = architecture.options(arch, shapes)
+    except UserError as error:
+        raise UserError(f"{origin}: {'; '.join([str(error), *errors])}") from None
+    if not arguments["num_classes"]:
+        arguments["num_classes"] = len(labels) if labels else 400
+    if in_channels:
+        arguments["in_channels"] = in_channels
+    target = architecture.leaves(architecture.abstract(arch, arguments))
+    values, wrong = adapt.fit(
+        ours, target, image=family.image, transplant=theirs is not None and theirs != models.canonical(arch),
+        fresh=family.fresh, implied=family.implied, report=report,
+    )  # fmt: skip
+    what = (
+        f"these are weights of {theirs}, not of {arch}"
+        if theirs not in (None, models.canonical(arch))
+        else f"not whole weights of {arch}"
+    )
+    adapt.raise_all(origin, what, errors + wrong)
+    values.update(_fresh(report.fresh, target))
+
+    notes = [f"{read.file}: {family.name} weights of {theirs or 'a 2D network'}, as {arch}", *report.lines()]
+    if read.left_out:
+        notes.append(f"beside the tensors, not looked at: {adapt.listed(read.left_out)}")
+    card = _card(read, family, published, theirs, arch, arguments, labels, report, notes)
+    extra = {}
+    if read.format in ("torch", "safetensors") and not family.image:  # 2D networks have no way back
+        extra["num_batches_tracked"] = _counters(read.tensors, table)
+    if report.widened:
+        extra["dtypes"] = {name: ours[name].dtype.name for name in report.widened}
+    return Imported(values, dataclasses.replace(card, extra=extra), notes)
+
+
+def _networks(
+    family: families.Family, shapes: architecture.Shapes, arch: str | None, origin: str, errors: Sequence[str]
+) -> tuple[str | None, str]:
+    """`(what the weights are, what they are to become)`; the first is None for a 2D network."""
+    if arch is not None:
+        models.canonical(arch)
+    if family.image or family.archs == ("i3d",):
+        if arch is None and len(family.archs) > 1:
+            fitting = [name for name in family.archs if _same_depth(name, shapes)]
+            raise UserError(
+                f"{origin}: a 2D ResNet: say with --arch what to inflate it to: {', '.join(fitting)}"
+            )
+        chosen = arch or family.archs[0]
+        if models.canonical(chosen) not in family.archs:
+            raise UserError(
+                f"{origin}: {family.name} weights cannot become {chosen}, only {', '.join(family.archs)}"
+            )
+        return (None if family.image else "i3d"), chosen
+    try:
+        found = architecture.describe(shapes)
+        if arch is not None and _is_named(arch, found, family):
+            return models.canonical(arch), arch
+        theirs = architecture.recognise(shapes, family.archs, origin)
+    except UserError as error:
+        raise UserError(
+            "; ".join([str(error) if origin in str(error) else f"{origin}: {error}", *errors])
+        ) from None
+    spec = models.SPECS.get(models.canonical(arch or theirs))
+    # R2D's stem is another sum; and blocks are neither dropped nor doubled.
+    if spec is None or (arch is not None and (spec.stem == "frames" or spec.layers != found.layers)):
+        raise UserError(f"{origin}: these are weights of {theirs}, which cannot become {arch}")
+    return theirs, arch or theirs
+
+
+def _is_named(arch: str, found: architecture.Described, family: families.Family) -> bool:
+    """Whether the weights are of the network that was named: of the published size, or of no published one."""
+    spec = models.SPECS.get(models.canonical(arch))
+    if spec is None or not architecture.fits(spec, found, any_size=True):
+        return False
+    published_size = found.layers == spec.layers and found.width == 64
+    others = any(architecture.fits(models.SPECS[name], found, any_size=False) for name in family.archs)
+    return published_size or not others
+
+
+def _same_depth(name: str, shapes: architecture.Shapes) -> bool:
+    found, spec = architecture.describe(shapes), models.SPECS[name]
+    return spec.layers == found.layers and spec.bottleneck == found.bottleneck
+
+
+def _identify(read: readers.Source, family: families.Family) -> registry.Published | None:
+    """The publication that a file is, by its hash."""
+    blob = ""
+    if family.archs == ("i3d",) and read.format != "safetensors" and read.path.is_file():
+        blob = download.git_blob_sha1(read.path)
+    elif read.format == "tensorflow":
+        data = read.path / read.file if read.path.is_dir() else read.path.with_name(read.file)
+        blob = download.git_blob_sha1(data)
+    return registry.identify(read.sha256, blob)
+
+
+def _fresh(paths: Sequence[str], target: Mapping[str, object]) -> dict[str, np.ndarray]:
+    """Initial values: those of a new network."""
+    values = {}
+    if any(path.startswith("fc.") for path in paths):
+        from flax import nnx
+
+        from r23d_jax.models.layers import Linear
+
+        head = Linear(*target["fc.kernel"].shape, rngs=nnx.Rngs(0))
+        values = {"fc.kernel": np.asarray(head.kernel[...]), "fc.bias": np.asarray(head.bias[...])}
+    for path in paths:
+        if path not in values:
+            values[path] = (np.ones if path.endswith(".var") else np.zeros)(target[path].shape, np.float32)
+    return values
+
+
+def _counters(tensors: Mapping[str, np.ndarray], table: Table) -> dict[str, int]:
+    """PyTorch's update counters by our layer, kept for the way back."""
+    counters = {}
+    for name, value in tensors.items():
+        mean = name.removesuffix(_COUNTER) + ".running_mean"
+        if name.endswith(_COUNTER) and table.why_unused(mean) is None:
+            path, _ = table.to_ours(mean)
+            counters[path.removesuffix(".mean")] = int(value)
+    return counters
+
+
+def _card(
+    read: readers.Source, family: families.Family, published: registry.Published | None, theirs: str | None,
+    arch: str, arguments: Mapping[str, object], labels: Sequence[str] | None, report: adapt.Report,
+    notes: list[str],
+) -> Card:  # fmt: skip
+    canonical, classes = models.canonical(arch), arguments["num_classes"]
+    unchanged = theirs == canonical and not report.channels and "fc.kernel" not in report.fresh
+    channels, frames = arguments["in_channels"], arguments.get("frames")
+    if published is not None and not report.channels:
+        preprocessing = published.preprocessing
+    else:
+        preprocessing = family.preprocessing(theirs or canonical, channels, frames)
+        if family.name in ("torchvision", "vmz") and frames is None and theirs is not None:
+            notes.append(
+                f"the file does not say how long its clips were: taken to be {preprocessing.frames} frames"
+            )
+    model = {
+        "num_classes": classes,
+        "frames": frames or preprocessing.frames or 64,
+        "in_channels": channels,
+        "dropout": 0.0,
+        **{key: arguments[key] for key in ("width", "layers") if key in arguments},
+    }
+    spec_epsilon = 1e-3 if canonical == "i3d" else models.SPECS[theirs or canonical].epsilon
+    return Card(
+        arch=arch, model=model, labels=_labels(labels, classes, family, published, report, notes),
+        preprocessing=preprocessing,
+        bn_epsilon=spec_epsilon if family.epsilon is None else family.epsilon,
+        init=_init(read, family, published, theirs, canonical, report),
+        source={"file": read.file, "sha256": read.sha256, "family": family.name, "arch": theirs or "2D",
+                "published": published.name if published else ""},
+        licence=published.licence if published else family.licence,
+        published=published.scores if published and unchanged else (),
+    )  # fmt: skip
+
+
+def _labels(
+    labels: Sequence[str] | None, classes: int, family: families.Family,
+    published: registry.Published | None, report: adapt.Report, notes: list[str],
+) -> tuple[str, ...]:  # fmt: skip
+    if labels is not None:
+        if len(labels) != classes:
+            raise UserError(f"--labels: {len(labels)} names for {classes} classes")
+        return tuple(labels)
+    if "fc.kernel" in report.fresh:
+        return ()
+    if published is not None:
+        return presets.kinetics400() if published.labels == "kinetics400" else ()
+    if classes == 400 and family.kinetics:
+        notes.append(
+            "400 classes: taken to be Kinetics-400's in their published order; --labels says otherwise"
+        )
+        return presets.kinetics400()
+    notes.append(f"the names of its {classes} classes are not known: give them with --labels")
+    return ()
+
+
+def _init(
+    read: readers.Source, family: families.Family, published: registry.Published | None, theirs: str | None,
+    arch: str, report: adapt.Report,
+) -> str:  # fmt: skip
+    trained = f", {published.pretrained}" if published else ""
+    origin = f"{family.name} weights {read.file}{trained}"
+    if theirs is None:
+        said = f"2D {origin}, inflated to {arch}: {len(report.inflated)} kernels repeated over time"
+    elif theirs != arch:
+        said = f"transplant of {theirs} into {arch}: {len(report.summed)} kernels summed over time; {origin}"
+    else:
+        said = origin
+    if report.channels:
+        said += "; first kernel averaged over its input channels"
+    if report.fresh:
+        said += f"; initialised anew: {adapt.listed(report.fresh, 2)}"
+    return said
