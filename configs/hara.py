@@ -12,6 +12,7 @@ from . import r23d
 def get_config(network="r3d_18"):
     config = r23d.get_config()
     config.arch = f"hara_{network}"
+    config.init_from = ""
     config.model.dropout = 0.0
     config.clip.mean = (0.4345, 0.4051, 0.3775)
     config.clip.std = (0.2768, 0.2713, 0.2737)

@@ -13,6 +13,7 @@ from . import r23d
 def get_config(depth="18"):
     config = r23d.get_config()
     config.arch = f"r3plus2d_{depth}"
+    config.init_from = ""
     config.model.dropout = 0.0
     config.clip.resize = (128, 171)
     config.clip.mean = (0.43216, 0.394666, 0.37645)

@@ -12,4 +12,5 @@ from . import r23d
 def get_config(depth="18"):
     config = r23d.get_config()
     config.arch = f"resnet{depth}_2d3d_full"
+    config.init_from = ""
     return config

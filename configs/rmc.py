@@ -13,6 +13,7 @@ from . import r23d
 def get_config(group="3"):
     config = r23d.get_config()
     config.arch = f"rmc{group}_18"
+    config.init_from = ""
     config.model.dropout = 0.0
     config.clip.resize = (128, 171)
     config.clip.mean = (0.43216, 0.394666, 0.37645)
