@@ -67,7 +67,9 @@ REFERENCE = {
 
 def named(name, classes=400, width=64, layers=None, frames=16):
     row = REFERENCE[name]
-    return Reference(row if layers is None else dataclasses.replace(row, layers=layers), classes, width, frames)
+    return Reference(
+        row if layers is None else dataclasses.replace(row, layers=layers), classes, width, frames
+    )
 
 
 class Reference(nn.Module):
@@ -112,7 +114,12 @@ class Reference(nn.Module):
         if row.groups[0] == "p":
             length = 7 if row.style == "hara" else 3
             mid = 147 * length * width // (147 + length * width) if row.style == "hara" else 45 * width // 64
-            steps = [conv(3, mid, (1, 7, 7), (1, 2, 2)), norm(mid), nn.ReLU(), conv(mid, width, (length, 1, 1), 1)]
+            steps = [
+                conv(3, mid, (1, 7, 7), (1, 2, 2)),
+                norm(mid),
+                nn.ReLU(),
+                conv(mid, width, (length, 1, 1), 1),
+            ]
         else:
             length = {"2": 1, "f": 1, "3": 7 if row.style == "hara" else 3}[row.groups[0]]
             steps = [conv(3 * frames if self.folds else 3, width, (length, 7, 7), (1, 2, 2))]

@@ -26,7 +26,9 @@ def main() -> None:
         "in_channels": args.channels,
         "width": args.width,
     }
-    print(f"one clip of {args.frames}x{args.size}x{args.size}, {args.channels} channels, {args.classes} classes")
+    print(
+        f"one clip of {args.frames}x{args.size}x{args.size}, {args.channels} channels, {args.classes} classes"
+    )
     if args.arch is not None:
         _print_stages(summarize(args.arch, **options))
         return

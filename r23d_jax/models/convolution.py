@@ -3,12 +3,13 @@
 Every formulation computes the same sums in another order, so they agree to rounding, forward and in their
 gradients (tests/test_convolution.py). Networks call `convolve` and know nothing of platforms.
 
-GPU and TPU get the native NDHWC convolution. On CPU, XLA's 3D convolution is a generic loop 2 to 20 times
-slower than its 2D one, so there every kernel is brought to two dimensions. CPU milliseconds on an AMD EPYC
-with `compiler_options` in force, for forward, input gradient and weight gradient together, batch 4 (3x1x1: 2):
+GPU and TPU get the native NDHWC convolution. On CPU XLA's 3D convolution is a generic loop, with which a
+training step of a small R(2+3)D takes six times as long as with its 2D one, so there every kernel is brought
+to two dimensions. Which way is chosen from these: milliseconds of CPU time on two cores of an AMD EPYC
+with `compiler_options` in force, for forward and both gradients together, batch 4 (3x1x1: 2):
 
-    kernel, input                  shifted   stacked inputs   stacked outputs   temporal   native
-    3x3x3 64->64      16x56x56        2215             2274              1921               10100
+    kernel, input                  shifted   stacked inputs   stacked outputs   temporal
+    3x3x3 64->64      16x56x56        2215             2274              1921
     3x3x3 64->128 /2  16x56x56         791             1001              1019
     3x3x3 128->128     8x28x28         793              876               782
     3x3x3 256->256     4x14x14         312              366               354
