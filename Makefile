@@ -48,4 +48,4 @@ bench: $(VENV)/.tests
 	for file in benchmarks/*.py; do $(RUN) $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(DEMO)

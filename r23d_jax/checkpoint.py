@@ -150,7 +150,9 @@ class Checkpoints:
             try:
                 weights, card = load_weights(folder)
                 progress = json.loads((folder / "progress.json").read_text())
-                return weights, _restore(folder / "train"), card, progress
+                rest = _restore(folder / "train")
+                self._set_aside([newer for newer in steps if newer > step])
+                return weights, rest, card, progress
             except UserError as error:
                 print(f"warning: {error}; trying the checkpoint before it", file=sys.stderr)
         if steps:
@@ -161,9 +163,20 @@ class Checkpoints:
         self.wait()
         self._pool.shutdown()
 
+    def scored(self, step: int) -> bool:
+        """Whether the result of a step's evaluation is noted."""
+        return step in _read_scores(self.root)
+
+    def _set_aside(self, damaged: list[int]) -> None:
+        """Takes damaged checkpoints out of the count, or they would pass for the newest."""
+        for step in damaged if self._writer else ():
+            aside = self.root / f"damaged-{step:08d}"
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(self.root / f"{step:08d}", aside)
+
     def _save(self, step: int, host: dict[str, Tensors], card: cards.Card, progress: dict) -> None:
         folder = self.root / f"{step:08d}"
-        if folder.exists():  # a damaged one that was resumed over
+        if folder.exists():  # the same state, saved again
             shutil.rmtree(folder)
         _write(folder, host, card, progress)
         self._prune()

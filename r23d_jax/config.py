@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib.util
+import math
 import sys
 import types
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ _AT_LEAST_ONE = (
     "model.width clip.frames clip.stride clip.size batch_size accumulate log_every prefetch checkpoint.keep"
 ).split()
 _AT_LEAST_ZERO = (
-    "model.bn_epsilon augment.brightness augment.contrast augment.saturation augment.mixup augment.cutmix "
+    "model.bn_epsilon augment.brightness augment.contrast augment.saturation augment.hue augment.mixup augment.cutmix "
     "epochs steps budget_minutes seed lr lr_batch schedule.warmup_epochs schedule.gamma "
     "optimizer.weight_decay optimizer.clip_norm eval.batch_size eval.every_epochs checkpoint.every_steps workers"
 ).split()
@@ -105,8 +106,20 @@ def validate(config: ConfigDict) -> None:
     split = flat["dataset.split"]
     _require(split in ("1", "2", "3", "all"), "dataset.split", split, "must be 1, 2, 3 or all")
     views = flat["eval.views"]
-    ok = views == "dense" if isinstance(views, str) else views >= 1
-    _require(ok, "eval.views", views, 'must be "dense" or a number of at least 1')
+    ok = views in ("dense", "segments") if isinstance(views, str) else views >= 1
+    _require(ok, "eval.views", views, 'must be "dense", "segments" or a number of at least 1')
+    for key, value in flat.items():
+        if isinstance(value, tuple) and key != "augment.flip_sensitive":
+            numbers = all(type(x) in (int, float) and math.isfinite(x) for x in value)
+            _require(numbers, key, value, "must hold numbers only")
+    layers, betas, drops = flat["model.layers"], flat["optimizer.betas"], flat["schedule.milestones"]
+    ok = len(layers) in (0, 4) and all(type(x) is int and x >= 1 for x in layers)
+    _require(ok, "model.layers", layers, "must be () or four whole numbers of at least 1")
+    _require(len(betas) == 2 and all(0 <= x < 1 for x in betas), "optimizer.betas", betas, "must be two, from 0 to 1")
+    ok = all(0 < x < 1 for x in drops) and len(set(drops)) == len(drops)
+    _require(ok, "schedule.milestones", drops, "must be different shares of the run, between 0 and 1")
+    _require(flat["augment.hue"] <= 0.5, "augment.hue", flat["augment.hue"], "must be from 0 to 0.5")
+    _require(flat["seed"] < 2**31, "seed", flat["seed"], "must be below 2**31")
     resize = flat["clip.resize"]
     sides = resize if isinstance(resize, tuple) else (resize,)
     ok = len(sides) <= 2 and all(isinstance(side, int) and side >= flat["clip.size"] for side in sides)

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from r23d_jax import checkpoint, models
-from r23d_jax.errors import UserError, run_command
+from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.weights import architecture, exporting, importing, registry
 from r23d_jax.weights.card import FILE_NAME, Card
 
@@ -104,7 +104,7 @@ def is_foreign(source: str | Path) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m r23d_jax.convert",
         description="Converts weights, to our checkpoints and back to PyTorch.",
     )

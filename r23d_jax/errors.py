@@ -1,11 +1,20 @@
 """Mistakes of the user's are told in one line; only faults of ours print a traceback."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class UserError(Exception):
     """Something the user can mend. The message names the file or key, the value, and what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the command line in one line, as everything else is said."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def run_command(main: Callable[[], int | None], argv: list[str] | None = None) -> None:

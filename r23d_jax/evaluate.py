@@ -80,7 +80,8 @@ def evaluate(
       weights: handed to it.
       dataset, positions: which videos, in the order of the result.
       spec: frames and stride of a clip.
-      views: "dense" for every non-overlapping clip, or a number of uniformly spread ones.
+      views: "dense" for every non-overlapping clip, "segments" for one of evenly spread frames, or a number
+        of uniformly spread clips.
       crops: 1 or 3.
       batch_size: views a step, over all devices; rounded up to divide over them.
       mesh, threads, prefetch: as in training.
@@ -169,7 +170,10 @@ def protocol(
       weights: which weights ("last checkpoint").
     """
     clips = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
-    stride = "" if spec.stride == 1 else f" of stride {spec.stride}"
+    if views == "segments":
+        clips = "one clip of the middles of equal parts:"
+    stride = "" if spec.stride == 1 or views == "segments" else f" of stride {spec.stride}"
+    stride += f" at the video's own rate (the weights: {spec.fps:g} fps)" if spec.fps else ""
     resize = _size(spec.resize)
     crop = "centre crop" if crops == 1 else f"{crops} crops"
     return (

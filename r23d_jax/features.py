@@ -15,13 +15,13 @@ import numpy as np
 
 from r23d_jax import clips_of_video, compile_cache, inference, run_videos, sources
 from r23d_jax.console import Reporter, add_shared_arguments
-from r23d_jax.errors import UserError, run_command
+from r23d_jax.errors import Parser, UserError, run_command
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     description = __doc__.split("\n\n")[1]
-    command = argparse.ArgumentParser(prog="python -m r23d_jax.features", description=description)
+    command = Parser(prog="python -m r23d_jax.features", description=description)
     add_shared_arguments(command)
     command.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the .npz files")
     command.add_argument("--layer", default="pool", help="stem, layer1 and so on; pool, the last, is the default")

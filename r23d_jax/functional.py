@@ -4,8 +4,6 @@ The hot loop works on `{"layer1.0.conv1.0.kernel": array, ...}` under plain `jax
 objects in a step, and what is in a checkpoint is exactly what the step takes and returns.
 """
 
-from collections.abc import Mapping
-
 import jax
 from flax import nnx
 
@@ -15,14 +13,6 @@ Weights = dict[str, jax.Array]
 def weights_of(model: nnx.Module) -> tuple[Weights, Weights]:
     """The model's `(parameters, running statistics)`, each a flat dict by dotted path."""
     return _flat(nnx.state(model, nnx.Param)), _flat(nnx.state(model, nnx.BatchStat))
-
-
-def set_weights(model: nnx.Module, weights: Mapping[str, jax.Array]) -> None:
-    """Puts flat weights, parameters and statistics together, into the model."""
-    state = nnx.state(model, (nnx.Param, nnx.BatchStat))
-    for path, variable in nnx.to_flat_state(state):
-        variable.set_value(jax.numpy.asarray(weights[_name(path)]))
-    nnx.update(model, state)
 
 
 class Functional:

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from r23d_jax import assemble, cam, checkpoint, clips_of_video
+from r23d_jax import assemble, cam, checkpoint, clips_of_video, models
 from r23d_jax.data import augment
 from r23d_jax.errors import UserError
-from r23d_jax.functional import Functional, set_weights
+from r23d_jax.functional import Functional
 from r23d_jax.models import convolution
 from r23d_jax.weights.card import Card
 
@@ -139,7 +139,7 @@ class Network:
         In logits, relative to the mean of all classes.
         """
         if self._activations is None:
-            set_weights(self.model, self._weights)
+            models.assign(self.model, self._weights)
             self._activations = cam.Activations(self.model)
 
         def maps(video):

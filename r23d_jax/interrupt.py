@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT as a request: finish the step, save, leave with a status of its own."""
 
+import os
 import signal
 
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try the same command again
@@ -27,4 +28,5 @@ class Interrupt:
 
     def _receive(self, number, _frame) -> None:
         self.received = True
+        os.write(2, b"\nstopping at the next step; a second signal stops at once\n")
         signal.signal(number, signal.SIG_DFL)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from r23d_jax import config as configs
-from r23d_jax.errors import UserError, run_command
+from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.files import write_json
 
 _SCORES = ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean")
@@ -14,11 +14,12 @@ _SCORES = ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean")
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The flags, and the `key=value` overrides."""
-    parser = argparse.ArgumentParser(prog="python -m r23d_jax.main", description=__doc__.strip("`"))
+    parser = Parser(prog="python -m r23d_jax.main", description=__doc__.strip("`"))
     parser.add_argument("--config", required=True, help="a config file, or the name of one of configs/")
     parser.add_argument("--workdir", required=True, type=Path, help="where the run lives; the same one resumes")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
-    parser.add_argument("--which", choices=("best", "last"), default="last", help="checkpoint to evaluate")
+    parser.add_argument("--which", choices=("best", "last", "init"), default="last", help="what to evaluate: a "
+                        "checkpoint, or the weights of config.init_from")  # fmt: skip
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     overrides, rest = [], []
     arguments = iter(argv)
@@ -65,13 +66,19 @@ def _run(train, config, flags, workdir: Path) -> dict:
 
 def _run_all(train, config, flags) -> dict:
     """The three splits one after another, and their mean and spread (standard deviation of the three)."""
+    from r23d_jax import report
+    from r23d_jax.data import records
+
+    if (flags.workdir / "checkpoints").exists():
+        raise UserError(f"{flags.workdir}: holds a run on one split; use a new workdir for dataset.split=all")
+    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    for split in ("1", "2", "3"):  # before the first of three long runs
+        dataset.subset(split, "train"), dataset.subset(split, "test")
     parts = []
     for split in ("1", "2", "3"):
         one = config.copy_and_resolve_references()
         one.dataset.split = split
         parts.append(_run(train, one, flags, flags.workdir / f"split{split}"))
-    from r23d_jax import report
-
     results = {**parts[-1], "split": "all"}
     results |= {name: statistics.fmean(part[name] for part in parts) for name in _SCORES}
     results["spread"] = {name: statistics.stdev(part[name] for part in parts) for name in _SCORES}

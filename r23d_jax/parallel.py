@@ -27,13 +27,14 @@ def by_row(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def check_batch(key: str, batch_size: int, mesh: Mesh) -> None:
-    """Raises a `UserError` unless the devices can share the batch evenly."""
-    devices = mesh.size
-    if batch_size % devices:
-        below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
+def check_batch(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
+    """Raises a `UserError` unless the devices can share each of a batch's parts evenly."""
+    unit = mesh.size * parts
+    if batch_size % unit:
+        below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
         mend = f"{below} or {above}" if below else f"{above}"
-        raise UserError(f"config.{key}={batch_size} does not divide over {devices} devices: use {mend}")
+        times = f" times accumulate={parts}" if parts > 1 else ""
+        raise UserError(f"config.batch_size={batch_size} does not divide over {mesh.size} devices{times}: use {mend}")
 
 
 def to_device(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[Batch]:

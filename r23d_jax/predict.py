@@ -15,7 +15,7 @@ import numpy as np
 
 from r23d_jax import annotate, clips_of_video, compile_cache, inference, metrics, run_videos, sources, timeline
 from r23d_jax.console import Reporter, add_shared_arguments, bar, positive, printable, seconds
-from r23d_jax.errors import UserError, run_command
+from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.files import write_json
 from r23d_jax.sources import Source
 
@@ -23,7 +23,7 @@ from r23d_jax.sources import Source
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     description = __doc__.split("\n\n")[1]
-    command = argparse.ArgumentParser(prog="python -m r23d_jax.predict", description=description)
+    command = Parser(prog="python -m r23d_jax.predict", description=description)
     add_shared_arguments(command)
     command.add_argument("--top", type=positive, default=5, metavar="K", help="labels a video (default 5)")
     command.add_argument("--json", metavar="FILE", help="write the results there; - prints them instead of the table")

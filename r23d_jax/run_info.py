@@ -1,9 +1,12 @@
 """What a workdir says of its run: config, environment, commit; and that it belongs to one run only."""
 
+import contextlib
+import fcntl
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,17 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> N
             raise UserError(f"{workdir}: holds a run of another config ({shown}); use a new workdir")
         if fingerprint != dataset.fingerprint:
             raise UserError(f"{workdir}: holds a run on another build of the data set; use a new workdir")
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds the workdir for this process: a second start of the same run is an error, not a second writer."""
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{workdir}: another process is training in it; wait for it or use a new workdir") from None
+        yield
 
 
 def claim_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:

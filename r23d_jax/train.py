@@ -1,7 +1,7 @@
 """Training: `train_and_evaluate(config, workdir)` reads top to bottom."""
 
 import contextlib
-import json
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -46,7 +46,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
 
     # --- data and devices
     mesh = parallel.create_mesh()
-    parallel.check_batch("batch_size", config.batch_size // config.accumulate, mesh)
+    parallel.check_batch(config.batch_size, mesh, config.accumulate)
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     training = dataset.subset(config.dataset.split, "train")
     steps_per_epoch = len(training) / config.batch_size
@@ -55,6 +55,9 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
 
     # --- where to start: resume in this workdir, or init_from another checkpoint, never both
     run_info.check_workdir(workdir, config, dataset)
+    known = writer and workdir.is_dir()
+    if known:
+        stack.enter_context(run_info.locked(workdir))
     checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep, writer)
     stack.callback(checkpoints.close)
     resumed, source, origin = checkpoints.resume(), None, None
@@ -97,6 +100,8 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
 
     if writer:
         run_info.claim_workdir(workdir, config, dataset)
+        if not known:
+            stack.enter_context(run_info.locked(workdir))
     log = Log(workdir, total_steps, start, writer)
     stack.callback(log.close)
     for line in [*lines, _summary(config, dataset, training, params, learning, total_steps, mesh)]:
@@ -134,7 +139,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
     stack.enter_context(stream)
     stream = parallel.to_device(stream, mesh)
     save_every = config.checkpoint.every_steps or max(50, round(steps_per_epoch))
-    eval_every = round(config.eval.every_epochs * steps_per_epoch)
+    eval_every = max(1, round(config.eval.every_epochs * steps_per_epoch)) if config.eval.every_epochs else 0
     window = progress["window"] if resumed else []  # metrics of the steps since the last line of the log
     waited, began, step, saved_step = 0.0, time.perf_counter(), start, start if resumed else -1
     in_window = len(window)  # of another session, whose time is not known here
@@ -145,8 +150,21 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         checkpoints.save(step, state.evaluated(), _rest(state), card, progress)
         saved_step = step
 
+    def evaluate_now():
+        nonlocal began
+        results, _ = evaluator.run(state.evaluated(), step, init)
+        log.write(step, step / steps_per_epoch, seconds, {"eval_top1": results["top1"]})
+        checkpoints.score(step, results["top1"])
+        began = time.perf_counter()
+
+    def out_of_time():
+        spent = seconds + time.perf_counter() - began
+        return bool(config.budget_minutes) and spent > config.budget_minutes * 60
+
     with Interrupt() as interrupt:
-        while step < total_steps:
+        if resumed and eval_every and step % eval_every == 0 and step < total_steps and not checkpoints.scored(step):
+            evaluate_now()  # the run was stopped between this checkpoint and its evaluation
+        while step < total_steps and not out_of_time():
             waiting = time.perf_counter()
             batch = next(stream)
             waited += time.perf_counter() - waiting
@@ -154,9 +172,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
             window.append(scalars)
             step += 1
             interrupted = interrupt.received  # once: a signal may come at any time
-            spent = seconds + time.perf_counter() - began
-            out_of_time = bool(config.budget_minutes) and spent > config.budget_minutes * 60
-            at_end = step == total_steps or out_of_time
+            at_end = step == total_steps or out_of_time()
             evaluating = bool(eval_every) and step % eval_every == 0 and not at_end
             saving = step % save_every == 0 or evaluating or at_end
             if step % config.log_every == 0 or saving:
@@ -171,20 +187,19 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
                 log.progress(step, _progress_text(means))
                 window, in_window, waited, began = [], 0, 0.0, time.perf_counter()
             elif interrupted:
-                window, seconds = _fetch(window, workdir, step), spent
+                window = _fetch(window, workdir, step)
+                seconds += time.perf_counter() - began
             if saving or interrupted:
                 save()
             if evaluating and not interrupted:
-                results, _ = evaluator.run(state.evaluated(), step, init)
-                log.write(step, step / steps_per_epoch, seconds, {"eval_top1": results["top1"]})
-                checkpoints.score(step, results["top1"])
-                began = time.perf_counter()
+                evaluate_now()
             if interrupted:
                 checkpoints.wait()
                 raise interrupt.stop(f"saved at step {step} of {total_steps}; the same command continues")
-            if out_of_time:
-                log.say(f"budget of {config.budget_minutes:g} minutes used up at step {step} of {total_steps}")
+            if at_end:
                 break
+        if step < total_steps:
+            log.say(f"budget of {config.budget_minutes:g} minutes used up at step {step} of {total_steps}")
         if saved_step != step:
             save()
 
@@ -192,43 +207,56 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         weights = state.evaluated()
         results, predictions = evaluator.run(weights, step, init)
         checkpoints.score(step, results["top1"])
-    if writer:
-        predictions.save(workdir / "predictions.npz")
-        write_json(workdir / "results.json", results)
-        report.write(workdir, dataset, (weights, card))
+        if writer:
+            _write_results(workdir, dataset, results, predictions, weights, card)
+        if interrupt.received:
+            raise interrupt.stop(f"the run in {workdir} is finished and its results are written")
     return results
 
 
 def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last") -> dict[str, Any]:
-    """Evaluates the workdir's checkpoint or, in a workdir without any, `config.init_from`.
+    """Evaluates a checkpoint of the workdir or, where `which` is "init", the weights of `config.init_from`.
 
-    The card of the checkpoint decides network and preprocessing; the config decides data set, views and
-    batch. Writes `results.json`, `predictions.npz` and `report.html`.
+    The card of the weights decides network and preprocessing; the config decides data set, views and
+    batch, and the length of a clip where the card leaves it open (I3D takes whole videos). Writes
+    `results.json`, `predictions.npz` and `report.html`.
     """
     workdir = Path(workdir)
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
-    own = (workdir / "checkpoints").is_dir() or not config.init_from
-    if own:
-        folder = checkpoint.find(workdir, which)
-        weights, card = checkpoint.load_weights(folder)
-        step, name = json.loads((folder / "progress.json").read_text())["step"], f"{which} checkpoint"
-    else:
+    if which == "init":
+        if not config.init_from:
+            raise UserError("--which init: config.init_from is empty; name the weights to evaluate")
         weights, card = convert.load_flat(config.init_from, config.arch)
         step, name = 0, f"weights of {config.init_from}, not trained here"
+    else:
+        folder = checkpoint.find(workdir, which)
+        weights, card = checkpoint.load_weights(folder)
+        step = int(folder.name) if folder.name.isdigit() else 0
+        name = "last checkpoint" if which == "last" else "best checkpoint by top1 on these test videos"
     _check_labels(card, dataset)
+    trained_on = card.source.get("split", config.dataset.split)
+    if trained_on != config.dataset.split:
+        raise UserError(
+            f"{workdir}: trained on split {trained_on}, so test videos of split {config.dataset.split} were among its "
+            f"training videos; set --config.dataset.split={trained_on}"
+        )
+    spec = card.preprocessing
+    spec = dataclasses.replace(spec, frames=spec.frames or config.clip.frames)
     mesh = parallel.create_mesh()
-    network = Functional(assemble.create(card.arch, card.model, config.dtype))
-    evaluator = Evaluator(config, dataset, network, card.preprocessing, card, mesh)
+    network = Functional(assemble.create(card.arch, {**card.model, "bn_epsilon": card.bn_epsilon}, config.dtype))
+    evaluator = Evaluator(config, dataset, network, spec, card, mesh)
     weights = jax.device_put(weights, parallel.replicated(mesh))
-    if own and which == "best":
-        name += " by top1 on these test videos"
     results, predictions = evaluator.run(weights, step, card.init, name)
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        predictions.save(workdir / "predictions.npz")
-        write_json(workdir / "results.json", results)
-        report.write(workdir, dataset, (weights, card))
+        _write_results(workdir, dataset, results, predictions, weights, card)
     return results
+
+
+def _write_results(workdir, dataset, results, predictions, weights, card) -> None:
+    predictions.save(workdir / "predictions.npz")
+    write_json(workdir / "results.json", results)
+    report.write(workdir, dataset, (weights, card))
 
 
 class Evaluator:

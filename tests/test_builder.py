@@ -273,7 +273,6 @@ def test_frames_instead_of_videos(tmp_path):
 
 
 def test_motion_goes_the_same_way(tmp_path):
-    pytest.importorskip("cv2", reason="rendering motion needs OpenCV")
     groups = {"groups": 8, "clips": 1, "frames": 4, "size": 32}
     done = build(None, tmp_path, {"name": "tiny_motion", "motion": groups})
     content = read_index(done)

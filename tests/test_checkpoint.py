@@ -98,6 +98,20 @@ def test_any_damaged_file_is_named_and_the_one_before_used(tmp_path, damage, cap
         assert "00000002" in capsys.readouterr().err
 
 
+def test_what_is_saved_after_a_damaged_one_is_the_newest(tmp_path):
+    checkpoints = run_with(tmp_path, [5])
+    checkpoints.score(5, 0.9)
+    checkpoints.save(10, weights(10), {}, CARD, {})
+    checkpoints.wait()
+    (checkpoints.root / "00000010" / "card.json").write_text("{")
+    again = checkpoint.Checkpoints(tmp_path)
+    assert again.resume()[3]["step"] == 5
+    again.save(6, weights(6), {}, CARD, {})
+    again.wait()
+    assert checkpoint.find(tmp_path, "last").name == "00000006"
+    assert checkpoint.Checkpoints(tmp_path).resume()[3]["step"] == 6
+
+
 def test_only_damaged_checkpoints_are_an_error_not_a_fresh_start(tmp_path):
     root = run_with(tmp_path, [1]).root
     (root / "00000001" / "checksums.json").write_text("{")

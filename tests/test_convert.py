@@ -4,14 +4,12 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
+import torch_sources as sources
+from converting import assert_identical, assert_same, clip, ours, to_torch
 
-torch = pytest.importorskip("torch")
-
-import torch_sources as sources  # noqa: E402
-from converting import assert_identical, assert_same, clip, ours, to_torch  # noqa: E402
-
-from r23d_jax import convert  # noqa: E402
-from r23d_jax.weights import architecture, families  # noqa: E402
+from r23d_jax import convert
+from r23d_jax.weights import architecture, families
 
 GROUPS = {
     "r2d_18": "f2222", "f_r2d_18": "22222", "r3d_18": "33333", "vmz_r2plus1d_18": "ppppp",

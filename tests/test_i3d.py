@@ -4,16 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+import torch_i3d
+from converting import assert_identical, assert_same, clip, needs_real, ours, to_torch
 from flax import nnx
+from torch_sources import import_torchvision, randomise
 
-torch = pytest.importorskip("torch")
-
-import torch_i3d  # noqa: E402
-from converting import assert_identical, assert_same, clip, needs_real, ours, to_torch  # noqa: E402
-from torch_sources import import_torchvision, randomise  # noqa: E402
-
-from r23d_jax import convert, models  # noqa: E402
-from r23d_jax.models import i3d  # noqa: E402
+from r23d_jax import convert, models
+from r23d_jax.models import i3d
 
 GOLDEN = "clips/ucf101/v_CricketShot_g04_c01_rgb.i3d_rgb_kinetics400_scratch.logits.npy"
 
@@ -87,7 +85,7 @@ def test_every_endpoint_and_the_logits(published, frames, size):
 
 
 def test_same_padding_is_tensorflows():
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
     x = np.random.default_rng(0).normal(size=(1, 5, 8, 7, 2)).astype(np.float32)
     for window, strides in [
         ((3, 3, 3), (2, 2, 2)),
@@ -268,7 +266,7 @@ def test_googlenet_inflated(tmp_path):
 @pytest.mark.parametrize("version", [1, 2])
 def test_slim_inception_inflated(tmp_path, version):
     """TF-Slim's Inception-v1, in both of TensorFlow's checkpoint formats (it was published in the first)."""
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
     network = randomise(torch_i3d.I3D(classes=1001))
     tensors = {}
     for name, value in as_tensorflow(network.state_dict(), "InceptionV1/").items():

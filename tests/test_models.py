@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+import torch_reference as reference
 from flax import nnx
 
 from r23d_jax import models
@@ -15,10 +17,6 @@ from r23d_jax.functional import Functional, weights_of
 from r23d_jax.models import convolution
 from r23d_jax.models.layers import BatchNorm, max_pool
 from r23d_jax.models.summary import summarize
-
-torch = pytest.importorskip("torch")
-
-import torch_reference as reference  # noqa: E402
 
 ONE_BLOCK = (1, 1, 1, 1)
 # The same one-block network as another name's, but for its depth.

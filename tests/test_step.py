@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from r23d_jax import assemble, optim
+from r23d_jax import assemble, models, optim
 from r23d_jax import config as configs
-from r23d_jax.functional import Functional, set_weights, weights_of
+from r23d_jax.functional import Functional, weights_of
 from r23d_jax.models import layers
 from r23d_jax.step import init_state, make_train_step
 
@@ -162,6 +162,6 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32():
 def test_weights_go_into_a_model_and_come_back():
     _, after, _ = take_steps()
     model = network()
-    set_weights(model, {**after.params, **after.stats})
+    models.assign(model, {**after.params, **after.stats})
     params, stats = weights_of(model)
     assert not changed(params, after.params) and not changed(stats, after.stats)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from r23d_jax import checkpoint, parallel, train
+from r23d_jax import checkpoint, parallel, run_info, train
 from r23d_jax import config as configs
 from r23d_jax.errors import UserError
 from r23d_jax.interrupt import Interrupted
@@ -41,6 +41,13 @@ def load(data, *overrides):
 def run(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "w"
     return workdir, train.train_and_evaluate(load(data), workdir)
+
+
+@pytest.fixture(scope="module")
+def evaluated_run(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    train.train_and_evaluate(load(data, "eval.every_epochs=1"), workdir)
+    return workdir
 
 
 def final(workdir, which="last"):
@@ -110,6 +117,30 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path,
     assert all(np.array_equal(a[name], b[name]) for name in b)
 
 
+@pytest.mark.parametrize("signalled", [True, False])
+def test_an_evaluation_that_was_cut_off_is_made_up_for(evaluated_run, data, tmp_path, monkeypatch, signalled):
+    evaluate = train.Evaluator.run
+
+    def cut_off(self, weights, step, *rest):
+        if step == 6 and signalled:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif step == 6:
+            raise Stop
+        return evaluate(self, weights, step, *rest)
+
+    config = load(data, "eval.every_epochs=1")
+    monkeypatch.setattr(train.Evaluator, "run", cut_off)
+    with pytest.raises(Interrupted if signalled else Stop):
+        train.train_and_evaluate(config, tmp_path)
+    monkeypatch.undo()
+    train.train_and_evaluate(config, tmp_path)
+    scores = [json.loads((w / "checkpoints" / "scores.json").read_text()) for w in (tmp_path, evaluated_run)]
+    assert scores[0] == scores[1] and list(scores[0]) == ["3", "6", "9", "12"]
+    keys = ("step", "loss", "eval_top1")
+    lines = [[[x.get(key) for key in keys] for x in read_metrics(w)] for w in (tmp_path, evaluated_run)]
+    assert lines[0] == lines[1]
+
+
 def test_a_finished_run_is_not_trained_again(run, data):
     workdir, results = run
     before = (workdir / "metrics.jsonl").read_text()
@@ -159,9 +190,28 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(data, t
     assert not (tmp_path / "results.json").exists()
 
 
+def test_test_videos_that_were_trained_on_are_not_evaluated(run, data):
+    with pytest.raises(UserError, match="trained on split 1"):
+        train.evaluate_only(load(data, "dataset.split=2"), run[0])
+
+
+def test_a_workdir_without_a_checkpoint_is_not_evaluated_by_other_weights(run, data, tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        train.evaluate_only(load(data, f"init_from={run[0]}"), tmp_path / "typo")
+    results = train.evaluate_only(load(data, f"init_from={run[0]}"), tmp_path / "new", which="init")
+    assert results["top1"] == run[1]["top1"] and "not trained here" in results["protocol"]
+
+
+def test_two_processes_cannot_train_in_one_workdir(run, data):
+    with run_info.locked(run[0]), pytest.raises(UserError, match="another process"):
+        train.train_and_evaluate(load(data), run[0])
+
+
 def test_the_budget_ends_a_run_with_a_result(data, tmp_path):
     results = train.train_and_evaluate(load(data, "budget_minutes=0.0001", "ema=0.5"), tmp_path)
     assert 0 < results["step"] < 12 and (tmp_path / "results.json").is_file()
+    again = train.train_and_evaluate(load(data, "budget_minutes=0.0001", "ema=0.5"), tmp_path)
+    assert again == results  # it is finished: no step more
 
 
 def test_a_missing_data_set_says_how_to_build_it(tmp_path):

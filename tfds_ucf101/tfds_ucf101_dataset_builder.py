@@ -107,7 +107,7 @@ class Builder(FileReaderBuilder):
         """
         chosen = download_config or tfds.download.DownloadConfig()
         if self.data_path.exists() and not chosen.download_mode.overwrite_dataset:
-            self._check_built_alike()
+            self._check_built_alike(chosen)
         _check_download_config(chosen)
         # There is nothing to find in TFDS's bucket, and looking takes time.
         chosen = chosen.replace(try_download_gcs=False)
@@ -121,18 +121,31 @@ class Builder(FileReaderBuilder):
         finally:
             _remove_empty(made)
 
-    def _check_built_alike(self) -> None:
-        """TFDS would reuse what is there; say so where it was built with other options."""
+    def _check_built_alike(self, chosen: tfds.download.DownloadConfig) -> None:
+        """TFDS would reuse what is there; say so where it was built with other options or of other videos."""
         path = Path(self.data_path) / index.INDEX_FILE
         if not path.exists():
             return
-        built = index.read_json(path)["config"]
-        for key, value in self.builder_config.to_dict().items():
+        config: VideoConfig = self.builder_config
+        written = index.read_json(path)
+        built = written["config"]
+        for key, value in config.to_dict().items():
             if built.get(key) != value:
                 raise UserError(
                     f"{self.data_path} was built with {key} = {built.get(key)!r}, not {value!r}: "
                     "give another name in the config, or --overwrite to build it again"
                 )
+        if config.motion is not None or not chosen.manual_dir or chosen.max_examples_per_split:
+            return
+        root = Path(chosen.manual_dir)
+        plan = sources.scan(root, use_lists=config.lists, classes=config.classes, subset=config.subset)
+        there = {video["name"] for video in written["videos"]}
+        planned = {source.name for source in plan.sources}
+        if not there <= planned or len(planned) != len(there) + len(written["unreadable"]):
+            raise UserError(
+                f"{self.data_path} was built of other videos than those of {root}: give another --data_dir, another "
+                "name in the config, or --overwrite to build it again"
+            )
 
     def _download_and_prepare(
         self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig

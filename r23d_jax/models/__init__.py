@@ -167,4 +167,4 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
     if faults:
         raise UserError(f"values do not fit the network: {'; '.join(sorted(faults))}")
     for key, variable in state.items():
-        variable[...] = jnp.asarray(values[key], variable.dtype)
+        variable.set_value(jnp.asarray(values[key], variable.dtype))

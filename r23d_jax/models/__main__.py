@@ -1,14 +1,13 @@
 """Prints every network with its size and cost, or one network's stages."""
 
-import argparse
 
 from r23d_jax import models
-from r23d_jax.errors import UserError, run_command
+from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.models.summary import Summary, summarize
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m r23d_jax.models", description=__doc__)
+    parser = Parser(prog="python -m r23d_jax.models", description=__doc__)
     parser.add_argument("--arch", help="show the stages of this network")
     parser.add_argument("--frames", type=int, default=16, help="frames in a clip (default: 16)")
     parser.add_argument("--size", type=int, default=112, help="height and width in pixels (default: 112)")

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 
 from r23d_jax.errors import UserError
 from r23d_jax.models.convolution import convolve
-from r23d_jax.models.layers import BatchNorm, Conv, Linear, dropout, relu
+from r23d_jax.models.layers import BatchNorm, Conv, Linear, dropout, max_pool, relu
 
 _EPSILON = 1e-3
 # DeepMind's statistics decay at .999, which a short fine-tuning would hardly move: as in the other networks.
@@ -89,7 +88,7 @@ class Mixed(nnx.Module):
         self.b3b = Unit(inputs, widths[5], (1, 1, 1), **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        pooled = max_pool(x, (3, 3, 3), (1, 1, 1))
+        pooled = _same_pool(x, (3, 3, 3), (1, 1, 1))
         branches = self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled)
         return jnp.concatenate(branches, axis=-1)
 
@@ -125,8 +124,6 @@ class I3D(nnx.Module):
         self.dtype = dtype
         self.dropout = dropout
         self.deterministic = False
-        self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout > 0 else None)
-
         options = {"epsilon": _EPSILON if bn_epsilon is None else bn_epsilon, "dtype": dtype, "rngs": rngs}
         self.Conv3d_1a_7x7 = Unit(in_channels, width, (7, 7, 7), (2, 2, 2), **options)
         self.Conv3d_2b_1x1 = Unit(width, width, (1, 1, 1), **options)
@@ -137,6 +134,8 @@ class I3D(nnx.Module):
             setattr(self, name, Mixed(channels, widths, **options))
             channels = widths[0] + widths[2] + widths[4] + widths[5]
         self.fc = Linear(channels, num_classes, rngs=rngs)
+        # Last, so that the initial weights do not depend on the dropout.
+        self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout > 0 else None)
 
     def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Class scores before the softmax, averaged over time.
@@ -168,7 +167,7 @@ class I3D(nnx.Module):
         x = video.astype(self.dtype)
         for name in _ORDER:
             with jax.named_scope(name):
-                x = max_pool(x, *_POOLS[name]) if name in _POOLS else getattr(self, name)(x)
+                x = _same_pool(x, *_POOLS[name]) if name in _POOLS else getattr(self, name)(x)
             outputs[name] = x
         return outputs
 
@@ -201,21 +200,9 @@ def create(
     )  # fmt: skip
 
 
-def max_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:
-    """SAME max-pool over `[B, T, H, W, C]`, one axis after the other: a window's maximum is separable."""
-    padding = same_padding(x.shape[1:4], window, strides)
-    for axis, (length, stride, pad) in enumerate(zip(window, strides, padding, strict=True), start=1):
-        if length == 1:
-            continue
-        around = [(0, 0)] * x.ndim
-        around[axis] = pad
-        padded = jnp.pad(x, around, constant_values=-jnp.inf)
-        last = padded.shape[axis] - length + 1
-        shifts = [lax.slice_in_dim(padded, i, i + last, stride, axis) for i in range(length)]
-        x = shifts[0]
-        for shift in shifts[1:]:
-            x = jnp.maximum(x, shift)
-    return x
+def _same_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:
+    """SAME max-pool over `[B, T, H, W, C]`."""
+    return max_pool(x, window, strides, same_padding(x.shape[1:4], window, strides))
 
 
 def _time_windows(x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r23d_jax.errors import UserError, one_line
+from r23d_jax.errors import Parser, UserError, one_line
 from r23d_jax.files import write_text
 from r23d_jax.report import numbers, page
 from r23d_jax.report.run import Run, read
@@ -70,7 +70,7 @@ def _strips(run: Run, dataset, weights, data_dir) -> tuple[dict[str, list], str]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m r23d_jax.report", description="Writes the report.html of a run's workdir again."
     )
     parser.add_argument("workdir", type=Path, help="a run's --workdir")

@@ -9,10 +9,9 @@ import jax
 import numpy as np
 import simplejpeg
 
-from r23d_jax import assemble, cam, checkpoint
+from r23d_jax import assemble, cam, checkpoint, models
 from r23d_jax.data import augment, batches, records
 from r23d_jax.errors import UserError
-from r23d_jax.functional import set_weights
 from r23d_jax.metrics import softmax
 from r23d_jax.report.run import Run
 from r23d_jax.weights.card import Card, Preprocessing
@@ -90,7 +89,7 @@ def collect(
     positions = np.array([place[name] for name in run.scores.names[rows]], np.int64)
     clips = _clips(dataset, positions, card.preprocessing)
     model = assemble.create(card.arch, card.model)
-    set_weights(model, {name: np.asarray(jax.device_get(value)) for name, value in flat.items()})
+    models.assign(model, {name: np.asarray(jax.device_get(value)) for name, value in flat.items()})
     network = cam.Activations(model)
     drawn = [_draw(run, row, network, clip, card.preprocessing) for row, clip in zip(rows, clips, strict=True)]
     return _encode(drawn)
