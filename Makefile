@@ -45,7 +45,7 @@ test-slow: lint
 	$(RUN) -m pytest -m slow
 
 bench: $(VENV)/.tests
-	for file in benchmarks/*.py; do $(RUN) $$file || exit 1; done
+	for file in benchmarks/*.py; do PYTHONPATH=. $(RUN) $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(DEMO)

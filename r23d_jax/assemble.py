@@ -102,7 +102,7 @@ def initial_weights(
     lines = [report]
     if card.labels != labels:
         lines.append(f"labels: {len(card.labels)} classes in the source, {len(labels)} here: new head")
-    for field in ("resize", "crop", "frames", "stride", "mean", "std"):
+    for field in ("resize", "crop", "frames", "stride", "fps", "mean", "std"):
         theirs, here = getattr(card.preprocessing, field), getattr(ours, field)
         if theirs != here:
             lines.append(f"{field}: {theirs} in the source, {here} here (the config decides)")

@@ -234,6 +234,7 @@ def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last") -> dic
         step = int(folder.name) if folder.name.isdigit() else 0
         name = "last checkpoint" if which == "last" else "best checkpoint by top1 on these test videos"
     _check_labels(card, dataset)
+    _check_frames(card, dataset)
     trained_on = card.source.get("split", config.dataset.split)
     if trained_on != config.dataset.split:
         raise UserError(
@@ -311,7 +312,7 @@ def _card(config, arguments, dataset, model, spec, init) -> Card:
             "dataset": dataset.full_name,
             "split": config.dataset.split,
             "fingerprint": dataset.fingerprint,
-            "stored": dataset.config.get("short_side") or dataset.config.get("size"),
+            "stored": dataset.stored_as,
         },
     )
 
@@ -324,6 +325,28 @@ def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
             + (f" (without {differ[0]}, for one)" if differ else "")
             + ": fine-tune it on this data set first (init_from)"
         )
+
+
+def _check_frames(card: Card, dataset: records.VideoDataset) -> None:
+    """Frames stored in another shape than the weights were trained on would be seen squeezed."""
+    stored, trained = dataset.stored_as, card.source.get("stored")
+    resize = card.preprocessing.resize
+    if trained is None and isinstance(resize, tuple):  # imported weights: their frames have this shape
+        trained = stored if not isinstance(stored, list) else list(resize)
+        contradicts = trained != stored and abs(stored[1] / stored[0] / (resize[1] / resize[0]) - 1) > 0.02
+    else:
+        contradicts = trained is not None and trained != stored
+    if contradicts:
+        raise UserError(
+            f"{dataset.full_name} stores its frames as {_shape(stored)}, the checkpoint expects {_shape(trained)}: "
+            "build the data set in that size"
+        )
+
+
+def _shape(stored: Any) -> str:
+    if isinstance(stored, list):
+        return "x".join(map(str, stored))
+    return f"short side {stored}" if isinstance(stored, int) else str(stored)
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Whole runs on a data set made on the spot: results, resume in its bits, init_from, devices, mistakes."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from r23d_jax import checkpoint, parallel, run_info, train
 from r23d_jax import config as configs
+from r23d_jax.data import records
 from r23d_jax.errors import UserError
 from r23d_jax.interrupt import Interrupted
 from r23d_jax.logs import read_metrics
@@ -188,6 +190,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(data, t
     with pytest.raises(UserError, match="at step .*lower --config.lr"):
         train.train_and_evaluate(load(data, "lr=1e30", "schedule.warmup_epochs=0"), tmp_path)
     assert not (tmp_path / "results.json").exists()
+
+
+def test_frames_of_another_shape_are_refused(run, data, tmp_path):
+    weights, card = checkpoint.load_weights(checkpoint.find(run[0]))
+    square = dataclasses.replace(card, source={"stored": [128, 128]})
+    checkpoint.save_weights(tmp_path / "square", weights, square)
+    with pytest.raises(UserError, match="expects 128x128"):
+        train.evaluate_only(load(data, f"init_from={tmp_path / 'square'}"), tmp_path / "w", which="init")
+    assert records.VideoDataset.open(data).stored_as == card.source["stored"]
 
 
 def test_test_videos_that_were_trained_on_are_not_evaluated(run, data):

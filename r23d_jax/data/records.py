@@ -94,6 +94,11 @@ class VideoDataset:
         return 2 if self.flow else 3
 
     @property
+    def stored_as(self) -> list[int] | int | str | None:
+        """The builder's size of the frames: [height, width], a short side, "native", or None if unknown."""
+        return self.config.get("short_side") or self.config.get("size")
+
+    @property
     def stored_size(self) -> str:
         """The stored size for people to read: "128x171", or the range of both sides where it varies."""
         sides = ([v.height for v in self.videos], [v.width for v in self.videos])

@@ -109,6 +109,10 @@ class I3D(nnx.Module):
       rngs: `params` initialises; with dropout, the stream `dropout` is kept for calls that bring none.
     """
 
+    # Frame and pixel under the centre of the last map's first position, for sizes that halve evenly: what the SAME
+    # paddings leave of each window, times its stride. Class activation maps are drawn there.
+    map_offset = (5.0, 23.0, 23.0)
+
     def __init__(
         self,
         num_classes: int,

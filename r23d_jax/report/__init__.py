@@ -5,7 +5,6 @@
 writes it again. What the workdir does not hold is said on the page.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
