@@ -94,7 +94,7 @@ def test_same_padding_is_tensorflows():
         ((3, 3, 3), (1, 1, 1)),
     ]:
         expected = tf.nn.max_pool3d(x, (1, *window, 1), (1, *strides, 1), "SAME").numpy()
-        np.testing.assert_array_equal(i3d.max_pool(jnp.asarray(x), window, strides), expected)
+        np.testing.assert_array_equal(i3d.same_max_pool(jnp.asarray(x), window, strides), expected)
         kernel = np.ones((*window, 2, 1), np.float32)
         expected = tf.nn.conv3d(x, kernel, (1, *strides, 1), "SAME").numpy()
         padding = i3d.same_padding(x.shape[1:4], window, strides)

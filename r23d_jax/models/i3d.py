@@ -88,7 +88,7 @@ class Mixed(nnx.Module):
         self.b3b = Unit(inputs, widths[5], (1, 1, 1), **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        pooled = _same_pool(x, (3, 3, 3), (1, 1, 1))
+        pooled = same_max_pool(x, (3, 3, 3), (1, 1, 1))
         branches = self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled)
         return jnp.concatenate(branches, axis=-1)
 
@@ -171,7 +171,7 @@ class I3D(nnx.Module):
         x = video.astype(self.dtype)
         for name in _ORDER:
             with jax.named_scope(name):
-                x = _same_pool(x, *_POOLS[name]) if name in _POOLS else getattr(self, name)(x)
+                x = same_max_pool(x, *_POOLS[name]) if name in _POOLS else getattr(self, name)(x)
             outputs[name] = x
         return outputs
 
@@ -204,7 +204,7 @@ def create(
     )  # fmt: skip
 
 
-def _same_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:
+def same_max_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:
     """SAME max-pool over `[B, T, H, W, C]`."""
     return max_pool(x, window, strides, same_padding(x.shape[1:4], window, strides))
 
