@@ -7,15 +7,8 @@ Cost of a 16-frame 112x112 clip at 400 classes: 40.5 GMAC, 31.5 M parameters (18
 Time and score on UCF101: not measured.
 """
 
-from . import r23d
+from . import r3d
 
 
 def get_config(depth="18"):
-    config = r23d.get_config()
-    config.arch = f"r2plus1d_{depth}"
-    config.init_from = ""
-    config.model.dropout = 0.0
-    config.clip.resize = (128, 171)
-    config.clip.mean = (0.43216, 0.394666, 0.37645)
-    config.clip.std = (0.22803, 0.22145, 0.216989)
-    return config
+    return r3d.recipe(f"r2plus1d_{depth}")

@@ -38,15 +38,15 @@ def main() -> int:
     if flags.workdir.exists() and not flags.workdir.is_dir():
         raise UserError(f"--workdir {flags.workdir}: is a file")
 
-    from r23d_jax import compile_cache, train  # after the flags: they import JAX
+    from r23d_jax import compile_cache  # after the flags: it imports JAX
     from r23d_jax.interrupt import EXIT_STATUS, Interrupted
 
     compile_cache.enable()
     try:
         if config.dataset.split != "all":
-            results = _run(train, config, flags, flags.workdir)
+            results = _run(config, flags, flags.workdir)
         else:
-            results = _run_all(train, config, flags)
+            results = _run_all(config, flags)
     except Interrupted as interrupted:
         print(f"interrupted: {interrupted}", file=sys.stderr)
         return EXIT_STATUS
@@ -58,13 +58,15 @@ def main() -> int:
     return 0
 
 
-def _run(train, config, flags, workdir: Path) -> dict:
+def _run(config, flags, workdir: Path) -> dict:
+    from r23d_jax import score, train
+
     if flags.mode == "eval":
-        return train.evaluate_only(config, workdir, flags.which)
+        return score.evaluate_only(config, workdir, flags.which)
     return train.train_and_evaluate(config, workdir)
 
 
-def _run_all(train, config, flags) -> dict:
+def _run_all(config, flags) -> dict:
     """The three splits one after another, and their mean and spread (standard deviation of the three)."""
     from r23d_jax import report
     from r23d_jax.data import records
@@ -78,7 +80,7 @@ def _run_all(train, config, flags) -> dict:
     for split in ("1", "2", "3"):
         one = config.copy_and_resolve_references()
         one.dataset.split = split
-        parts.append(_run(train, one, flags, flags.workdir / f"split{split}"))
+        parts.append(_run(one, flags, flags.workdir / f"split{split}"))
     results = {**parts[-1], "split": "all"}
     results |= {name: statistics.fmean(part[name] for part in parts) for name in _SCORES}
     results["spread"] = {name: statistics.stdev(part[name] for part in parts) for name in _SCORES}

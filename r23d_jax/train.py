@@ -1,7 +1,6 @@
 """Training: `train_and_evaluate(config, workdir)` reads top to bottom."""
 
 import contextlib
-import dataclasses
 import math
 import time
 from pathlib import Path
@@ -11,15 +10,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from r23d_jax import assemble, checkpoint, convert, evaluate, optim, parallel, report, run_info
+from r23d_jax import assemble, checkpoint, convert, optim, parallel, run_info, score
 from r23d_jax.data import augment, batches, records
 from r23d_jax.errors import UserError
-from r23d_jax.files import write_json
 from r23d_jax.functional import Functional, weights_of
 from r23d_jax.interrupt import Interrupt
 from r23d_jax.logs import Log
 from r23d_jax.models import convolution
-from r23d_jax.step import TrainState, init_state, make_eval_step, make_train_step
+from r23d_jax.step import TrainState, init_state, make_train_step
 from r23d_jax.weights.card import Card
 
 
@@ -117,7 +115,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         out_shardings=parallel.replicated(mesh),
         compiler_options=convolution.compiler_options(),
     )
-    evaluator = Evaluator(config, dataset, network, spec, card, mesh)
+    evaluator = score.Evaluator(config, dataset, network, spec, card, mesh)
 
     # --- loop
     stream = batches.train_batches(
@@ -208,96 +206,10 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         results, predictions = evaluator.run(weights, step, init)
         checkpoints.score(step, results["top1"])
         if writer:
-            _write_results(workdir, dataset, results, predictions, weights, card)
+            score.write_results(workdir, dataset, results, predictions, weights, card)
         if interrupt.received:
             raise interrupt.stop(f"the run in {workdir} is finished and its results are written")
     return results
-
-
-def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last") -> dict[str, Any]:
-    """Evaluates a checkpoint of the workdir or, where `which` is "init", the weights of `config.init_from`.
-
-    The card of the weights decides network and preprocessing; the config decides data set, views and
-    batch, and the length of a clip where the card leaves it open (I3D takes whole videos). Writes
-    `results.json`, `predictions.npz` and `report.html`.
-    """
-    workdir = Path(workdir)
-    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
-    if which == "init":
-        if not config.init_from:
-            raise UserError("--which init: config.init_from is empty; name the weights to evaluate")
-        weights, card = convert.load_flat(config.init_from, config.arch)
-        step, name = 0, f"weights of {config.init_from}, not trained here"
-    else:
-        folder = checkpoint.find(workdir, which)
-        weights, card = checkpoint.load_weights(folder)
-        step = int(folder.name) if folder.name.isdigit() else 0
-        name = "last checkpoint" if which == "last" else "best checkpoint by top1 on these test videos"
-    _check_labels(card, dataset)
-    _check_frames(card, dataset)
-    trained_on = card.source.get("split", config.dataset.split)
-    if trained_on != config.dataset.split:
-        raise UserError(
-            f"{workdir}: trained on split {trained_on}, so test videos of split {config.dataset.split} were among its "
-            f"training videos; set --config.dataset.split={trained_on}"
-        )
-    spec = card.preprocessing
-    spec = dataclasses.replace(spec, frames=spec.frames or config.clip.frames)
-    mesh = parallel.create_mesh()
-    network = Functional(assemble.create(card.arch, {**card.model, "bn_epsilon": card.bn_epsilon}, config.dtype))
-    evaluator = Evaluator(config, dataset, network, spec, card, mesh)
-    weights = jax.device_put(weights, parallel.replicated(mesh))
-    results, predictions = evaluator.run(weights, step, card.init, name)
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        _write_results(workdir, dataset, results, predictions, weights, card)
-    return results
-
-
-def _write_results(workdir, dataset, results, predictions, weights, card) -> None:
-    predictions.save(workdir / "predictions.npz")
-    write_json(workdir / "results.json", results)
-    report.write(workdir, dataset, (weights, card))
-
-
-class Evaluator:
-    """Evaluates one network on one data set's test videos; compiled once."""
-
-    def __init__(self, config, dataset, network, spec, card, mesh):
-        self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
-        self._positions = dataset.subset(config.dataset.split, "test")
-        step = make_eval_step(network, augment.eval_transform(spec, config.eval.crops, config.dtype))
-        self._step = jax.jit(
-            step, out_shardings=parallel.replicated(mesh), compiler_options=convolution.compiler_options()
-        )
-
-    def run(self, weights, step: int, init: str, which: str = "last checkpoint, not chosen by test score"):
-        """`(results, predictions)`; the results are those of `results.json`."""
-        config, options = self._config, self._config.eval
-        predictions = evaluate.evaluate(
-            self._step, weights, self._dataset, self._positions, spec=self._spec, views=options.views,
-            crops=options.crops, batch_size=options.batch_size or config.batch_size, mesh=self._mesh,
-            threads=config.workers, prefetch=config.prefetch,
-        )
-        protocol = evaluate.protocol(
-            self._spec, views=options.views, crops=options.crops, stored=self._dataset.stored_size,
-            split=config.dataset.split, dtype=config.dtype, weights=which,
-        )
-        results = {
-            "dataset": self._dataset.full_name,
-            "split": config.dataset.split,
-            "protocol": protocol,
-            "videos_expected": len(self._positions),
-            "videos_evaluated": len(predictions.names),
-            **predictions.results(),
-            "step": step,
-            "arch": self._card.arch,
-            "init": init,
-            "seed": config.seed,
-            "commit": run_info.commit(),
-            "dataset_fingerprint": self._dataset.fingerprint,
-        }
-        return results, predictions
 
 
 def _card(config, arguments, dataset, model, spec, init) -> Card:
@@ -315,38 +227,6 @@ def _card(config, arguments, dataset, model, spec, init) -> Card:
             "stored": dataset.stored_as,
         },
     )
-
-
-def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
-    if tuple(card.labels) != tuple(dataset.class_names):
-        differ = [name for name in card.labels if name not in set(dataset.class_names)]
-        raise UserError(
-            f"the checkpoint knows {len(card.labels)} classes, {dataset.full_name} has {len(dataset.class_names)}"
-            + (f" (without {differ[0]}, for one)" if differ else "")
-            + ": fine-tune it on this data set first (init_from)"
-        )
-
-
-def _check_frames(card: Card, dataset: records.VideoDataset) -> None:
-    """Frames stored in another shape than the weights were trained on would be seen squeezed."""
-    stored, trained = dataset.stored_as, card.source.get("stored")
-    resize = card.preprocessing.resize
-    if trained is None and isinstance(resize, tuple):  # imported weights: their frames have this shape
-        trained = stored if not isinstance(stored, list) else list(resize)
-        contradicts = trained != stored and abs(stored[1] / stored[0] / (resize[1] / resize[0]) - 1) > 0.02
-    else:
-        contradicts = trained is not None and trained != stored
-    if contradicts:
-        raise UserError(
-            f"{dataset.full_name} stores its frames as {_shape(stored)}, the checkpoint expects {_shape(trained)}: "
-            "build the data set in that size"
-        )
-
-
-def _shape(stored: Any) -> str:
-    if isinstance(stored, list):
-        return "x".join(map(str, stored))
-    return f"short side {stored}" if isinstance(stored, int) else str(stored)
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from r23d_jax import checkpoint, parallel, run_info, train
+from r23d_jax import checkpoint, parallel, run_info, score, train
 from r23d_jax import config as configs
 from r23d_jax.data import records
 from r23d_jax.errors import UserError
@@ -121,7 +121,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path,
 
 @pytest.mark.parametrize("signalled", [True, False])
 def test_an_evaluation_that_was_cut_off_is_made_up_for(evaluated_run, data, tmp_path, monkeypatch, signalled):
-    evaluate = train.Evaluator.run
+    evaluate = score.Evaluator.run
 
     def cut_off(self, weights, step, *rest):
         if step == 6 and signalled:
@@ -131,7 +131,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(evaluated_run, data, tmp_
         return evaluate(self, weights, step, *rest)
 
     config = load(data, "eval.every_epochs=1")
-    monkeypatch.setattr(train.Evaluator, "run", cut_off)
+    monkeypatch.setattr(score.Evaluator, "run", cut_off)
     with pytest.raises(Interrupted if signalled else Stop):
         train.train_and_evaluate(config, tmp_path)
     monkeypatch.undo()
@@ -152,7 +152,7 @@ def test_a_finished_run_is_not_trained_again(run, data):
 
 def test_evaluation_by_itself_gives_the_same_for_any_batch(run, data):
     workdir, results = run
-    again = train.evaluate_only(load(data, "eval.batch_size=5"), workdir)
+    again = score.evaluate_only(load(data, "eval.batch_size=5"), workdir)
     for name in ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean", "videos_evaluated"):
         assert again[name] == results[name]
 
@@ -183,7 +183,7 @@ def test_weights_of_another_network_are_refused(run, data, tmp_path):
 def test_evaluating_on_other_classes_is_refused(run, tmp_path):
     fake_data.write(tmp_path / "other", classes=4, groups=12, frames=10, height=24, width=28)
     with pytest.raises(UserError, match="knows 3 classes.*has 4"):
-        train.evaluate_only(load(tmp_path / "other"), run[0])
+        score.evaluate_only(load(tmp_path / "other"), run[0])
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(data, tmp_path):
@@ -197,19 +197,19 @@ def test_frames_of_another_shape_are_refused(run, data, tmp_path):
     square = dataclasses.replace(card, source={"stored": [128, 128]})
     checkpoint.save_weights(tmp_path / "square", weights, square)
     with pytest.raises(UserError, match="expects 128x128"):
-        train.evaluate_only(load(data, f"init_from={tmp_path / 'square'}"), tmp_path / "w", which="init")
+        score.evaluate_only(load(data, f"init_from={tmp_path / 'square'}"), tmp_path / "w", which="init")
     assert records.VideoDataset.open(data).stored_as == card.source["stored"]
 
 
 def test_test_videos_that_were_trained_on_are_not_evaluated(run, data):
     with pytest.raises(UserError, match="trained on split 1"):
-        train.evaluate_only(load(data, "dataset.split=2"), run[0])
+        score.evaluate_only(load(data, "dataset.split=2"), run[0])
 
 
 def test_a_workdir_without_a_checkpoint_is_not_evaluated_by_other_weights(run, data, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        train.evaluate_only(load(data, f"init_from={run[0]}"), tmp_path / "typo")
-    results = train.evaluate_only(load(data, f"init_from={run[0]}"), tmp_path / "new", which="init")
+        score.evaluate_only(load(data, f"init_from={run[0]}"), tmp_path / "typo")
+    results = score.evaluate_only(load(data, f"init_from={run[0]}"), tmp_path / "new", which="init")
     assert results["top1"] == run[1]["top1"] and "not trained here" in results["protocol"]
 
 
