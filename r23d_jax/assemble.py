@@ -64,7 +64,7 @@ def stages(model: nnx.Module) -> tuple[str, ...]:
 
 def bn_epsilon(model: nnx.Module) -> float:
     """Epsilon of the model's batch normalisations, which is the same in all of them."""
-    return next(module.epsilon for _, module in model.iter_modules() if isinstance(module, BatchNorm))
+    return next(module.epsilon for _, module in nnx.iter_modules(model) if isinstance(module, BatchNorm))
 
 
 def freeze_batch_norm(model: nnx.Module) -> None:
