@@ -98,10 +98,6 @@ def is_ours(source: str | Path) -> bool:
     return path.is_dir() and ((path / FILE_NAME).is_file() or (path / "checkpoints").is_dir())
 
 
-def is_foreign(source: str | Path) -> bool:
-    """Whether weights have to be converted to be used: anything but a checkpoint of ours."""
-    return not is_ours(source)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
