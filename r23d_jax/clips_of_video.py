@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from r23d_jax.data import clips
+from r23d_jax.data import flow as optical_flow
 from r23d_jax.data.video import Resize, Scaler, Video, VideoError, display_size, target_size
 from r23d_jax.errors import UserError
 from r23d_jax.weights.card import Card, Preprocessing
@@ -27,12 +28,16 @@ KEEP_BYTES = 256 * 2**20
 class Scanned:
     """What the first pass over a file found.
 
+    A picture is a frame, or the optical flow from a frame to the next: one fewer than there are frames.
+
     Attributes:
       path: the file.
-      count: frames in it.
+      count: pictures in it.
       fps: frames a second, on average.
-      size: (height, width) of a frame as decoded for the network.
-      frames: uint8 [height, width, 3] each, or None where they are too many to keep.
+      size: (height, width) of a picture as decoded for the network.
+      frames: uint8 [height, width, 3] each, for flow uint8 [height, width] grey ones; None where they are too
+        many to keep.
+      flow: the optical-flow algorithm, None for the frames themselves.
     """
 
     path: Path
@@ -40,6 +45,7 @@ class Scanned:
     fps: float
     size: tuple[int, int]
     frames: list[np.ndarray] | None
+    flow: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -52,7 +58,7 @@ class Plan:
     """The clips of one video.
 
     Attributes:
-      indices: int64 [clips, frames], frames of the file.
+      indices: int64 [clips, frames], pictures of the file.
       start_seconds: float64 [clips], time of each clip's first frame.
       windows: `(start, end, clips)` in seconds and rows of `indices`, the clips that each is the mean of.
     """
@@ -158,16 +164,17 @@ def stored_size(card: Card) -> Resize:
     return stored if isinstance(stored, int) else card.preprocessing.resize
 
 
-def scan(path: Path, resize: Resize, keep_bytes: int = KEEP_BYTES) -> Scanned:
+def scan(path: Path, resize: Resize, keep_bytes: int = KEEP_BYTES, flow: str | None = None) -> Scanned:
     """Decodes the whole file once.
 
     Args:
       path: any file that PyAV reads.
       resize: the size to decode at.
       keep_bytes: memory that frames may take before they are dropped again.
+      flow: an algorithm of `data.flow` where its pictures are wanted and not the frames.
 
     Raises:
-      VideoError: it cannot be read to its end, or has no frames.
+      VideoError: it cannot be read to its end, or has no pictures.
     """
     scaler, size, count = Scaler(), None, 0
     kept: list[np.ndarray] | None = []
@@ -176,38 +183,65 @@ def scan(path: Path, resize: Resize, keep_bytes: int = KEEP_BYTES) -> Scanned:
             size = size or target_size(*display_size(frame), resize)
             count += 1
             if kept is not None:
-                kept.append(scaler.rgb(frame, *size))
+                kept.append(_for_network(scaler.rgb(frame, *size), flow))
                 if count * kept[0].nbytes > keep_bytes:
                     kept = None
-        return Scanned(Path(path), count, video.fps, size, kept)
+        if flow:
+            count -= 1
+        if not count:
+            raise VideoError(path, "holds one frame only, and optical flow needs two")
+        return Scanned(Path(path), count, video.fps, size, kept, flow)
 
 
 def read(scanned: Scanned, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields `(row of indices, uint8 [frames, height, width, 3])`, each row once, by its last frame.
+    """Yields `(row of indices, uint8 [frames, height, width, C])`, each row once, by its last picture.
 
-    Memory: what `scanned` kept, or else the frames of clips that have begun and not ended.
+    C is 3, or 2 for flow. Memory: what `scanned` kept, and the pictures of clips that have begun and not ended.
     """
     order = np.argsort(indices.max(axis=1), kind="stable")
-    if scanned.frames is not None:
-        for row in order:
-            yield int(row), np.stack([scanned.frames[i] for i in indices[row]])
-        return
     first_use = np.minimum.accumulate(indices[order].min(axis=1)[::-1])[::-1]  # of this clip and all later ones
     wanted = np.zeros(scanned.count, bool)
     wanted[indices] = True
     held: dict[int, np.ndarray] = {}
     position = 0
+    for number, picture in _pictures(scanned, wanted):
+        held[number] = picture
+        while position < len(order) and indices[order[position]].max() <= number:
+            row = order[position]
+            yield int(row), np.stack([held[i] for i in indices[row]])
+            position += 1
+            if position < len(order):
+                held = {i: value for i, value in held.items() if i >= first_use[position]}
+        if position == len(order):
+            return
+    raise VideoError(scanned.path, "has changed while it was read")
+
+
+def _pictures(scanned: Scanned, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The wanted pictures with their numbers, in order."""
+    if scanned.flow is None:
+        yield from _frames(scanned, wanted)
+        return
+    # A field takes the frame of its number and the next one.
+    ends = np.append(wanted, False) | np.insert(wanted, 0, False)
+    compute, before = optical_flow.Flow(scanned.flow), None
+    for number, frame in _frames(scanned, ends):
+        if number and wanted[number - 1]:
+            yield number - 1, optical_flow.quantise(compute.field(before, frame))
+        before = frame
+
+
+def _frames(scanned: Scanned, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The wanted frames: those that were kept, else from the file again."""
+    if scanned.frames is not None:
+        yield from ((number, frame) for number, frame in enumerate(scanned.frames) if wanted[number])
+        return
     scaler = Scaler()
     with Video(scanned.path) as video:
         for number, frame in enumerate(video.frames()):
-            if number < scanned.count and wanted[number]:
-                held[number] = scaler.rgb(frame, *scanned.size)
-            while position < len(order) and indices[order[position]].max() <= number:
-                row = order[position]
-                yield int(row), np.stack([held[i] for i in indices[row]])
-                position += 1
-                if position < len(order):
-                    held = {i: value for i, value in held.items() if i >= first_use[position]}
-            if position == len(order):
-                return
-    raise VideoError(scanned.path, "has changed while it was read")
+            if number < len(wanted) and wanted[number]:
+                yield number, _for_network(scaler.rgb(frame, *scanned.size), scanned.flow)
+
+
+def _for_network(frame: np.ndarray, flow: str | None) -> np.ndarray:
+    return optical_flow.grey(frame) if flow else frame

@@ -19,18 +19,12 @@ def open_checkpoint(path: str | Path, which: str) -> tuple[dict[str, np.ndarray]
     """Weights and card of a workdir, a checkpoint folder or a converted one.
 
     Raises:
-      UserError: there is none, it is damaged, or it takes optical flow.
+      UserError: there is none, or it is damaged.
     """
     path = Path(path)
     if path.is_file():
         raise UserError(f"--checkpoint {path}: is a file; convert it first: python -m r23d_jax.convert {path} FOLDER")
-    weights, card = checkpoint.load_weights(checkpoint.find(path, which))
-    if card.preprocessing.channels != "rgb":
-        raise UserError(
-            f"--checkpoint {path}: {card.arch} was trained on {card.preprocessing.flow} optical flow, and video files "
-            "hold pictures; name a checkpoint that was trained on RGB"
-        )
-    return weights, card
+    return checkpoint.load_weights(checkpoint.find(path, which))
 
 
 def labels_of(card: Card) -> tuple[str, ...]:
@@ -61,6 +55,7 @@ def protocol(
         window, step = (f"{value:g} s" if value else "" for value in sliding)
         clips = f"{clips} in windows of {window or 'one clip'}" + (f", one every {step}" if step else "")
     stride = "" if spec.stride == 1 else f" of stride {spec.stride}"
+    stride += f" of {spec.flow} optical flow" if spec.flow else ""
     rate = "" if spec.fps is None else f" at {spec.fps:g} frames/s"
     crop = "whole frames" if spec.crop is None else f"centre crop {spec.crop}x{spec.crop} of frames"
     stored = clips_of_video.stored_size(card)
@@ -130,7 +125,7 @@ class Network:
         return self._bind(stage)
 
     def prepare(self, frames: np.ndarray, size: np.ndarray) -> jax.Array:
-        """Crop and normalisation of evaluation: uint8 [B, T, H, W, 3] on a canvas, int32 sizes [B, 2]."""
+        """Crop and normalisation of evaluation: uint8 [B, T, H, W, C] on a canvas, int32 sizes [B, 2]."""
         return self._transform(frames, size, np.zeros(len(frames), np.int32))
 
     def class_maps(self, label: int) -> Callable[[jax.Array], np.ndarray]:

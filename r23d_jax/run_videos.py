@@ -60,12 +60,12 @@ def run(
     outputs: dict[int, dict[int, Any]] = {}
     broken = set()
 
-    size = clips_of_video.stored_size(network.card)
+    size, flow = clips_of_video.stored_size(network.card), network.card.preprocessing.flow
 
     def clips():
         for number, source in enumerate(sources):
             try:
-                scanned = clips_of_video.scan(source.path, size)
+                scanned = clips_of_video.scan(source.path, size, flow=flow)
                 plan = make_plan(scanned)
                 open_videos[number] = source, dataclasses.replace(scanned, frames=None), plan
                 outputs[number] = {}
@@ -111,7 +111,7 @@ def _batched(network, apply, clips, batch_size) -> Iterator[tuple[Any, Any]]:
         large_enough = [size for size in sizes if size >= len(waiting)]
         rows = min(large_enough) if large_enough else most(shape) if sizes else len(waiting)
         sizes.add(rows)
-        frames, true_sizes = np.zeros((rows, *canvas, 3), np.uint8), np.zeros((rows, 2), np.int32)
+        frames, true_sizes = np.zeros((rows, *canvas, waiting[0][1].shape[-1]), np.uint8), np.zeros((rows, 2), np.int32)
         for place in range(rows):
             clip = waiting[min(place, len(waiting) - 1)][1]
             frames[place, :, : clip.shape[1], : clip.shape[2]] = clip

@@ -14,13 +14,14 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from r23d_jax.errors import UserError
 from tfds_ucf101 import command, config, frames, index, pipeline, records, sources
+from tfds_ucf101.stored import FrameOptions, StoredVideo
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_records_are_what_tfds_would_write():
     source = sources.Source("A/v_A_g01_c02", "", "", 1, 1, 2, (2, 1, 0))
-    video = frames.StoredVideo([b"one", b"\x00two", b""], 29.97, 3, 4, 5, 6)
+    video = StoredVideo([b"one", b"\x00two", b""], 29.97, 3, 4, 5, 6)
     spec = records.features(["B", "A"])
     example = {
         "name": source.name,
@@ -61,12 +62,12 @@ def test_damaged_frames(tmp_path, file, content, message):
         (tmp_path / f"{t}.jpg").write_bytes(good)
     (tmp_path / file).write_bytes(good[: len(good) // 2] if content is None else content)
     with pytest.raises(UserError, match=message):
-        frames.encode(str(tmp_path), frames.FrameOptions((8, 8), 90, 1, 25.0))
+        frames.encode(str(tmp_path), FrameOptions((8, 8), 90, 1, 25.0))
 
 
 def test_no_frames(tmp_path):
     with pytest.raises(UserError, match="holds no images"):
-        frames.encode(str(tmp_path), frames.FrameOptions(None, 90, 1, 25.0))
+        frames.encode(str(tmp_path), FrameOptions(None, 90, 1, 25.0))
 
 
 @pytest.mark.parametrize(

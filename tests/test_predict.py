@@ -10,9 +10,21 @@ import numpy as np
 import pytest
 from fake_videos import LABELS, SPEC, run, write_checkpoint, write_video  # noqa: F401
 
-from r23d_jax import annotate, assemble, checkpoint, clips_of_video, console, inference, predict, run_videos, sources
-from r23d_jax.data import augment
+from r23d_jax import (
+    annotate,
+    assemble,
+    checkpoint,
+    clips_of_video,
+    console,
+    inference,
+    metrics,
+    predict,
+    run_videos,
+    sources,
+)  # fmt: skip
+from r23d_jax.data import augment, flow
 from r23d_jax.data import video as videos
+from r23d_jax.data.video import read_rgb
 from r23d_jax.functional import Functional
 from r23d_jax.weights.card import Preprocessing
 
@@ -253,10 +265,25 @@ def test_wrong_arguments_are_one_line(shell, folder, clip, arguments, message):
     assert status == 1 and message in err and err.count("\n") == 1
 
 
-def test_flow_checkpoint_is_refused(shell, tmp_path, clip):
-    spec = Preprocessing(resize=32, crop=28, frames=4, mean=(0.5,) * 2, std=(0.5,) * 2, channels="flow", flow="tvl1")
-    status, _, err = shell("--checkpoint", write_checkpoint(tmp_path / "w", spec), clip)
-    assert status == 1 and "tvl1 optical flow" in err and err.count("\n") == 1
+def test_flow_checkpoint_sees_the_flow(shell, tmp_path, clip):
+    spec = Preprocessing(
+        resize=(32, 44), crop=28, frames=4, mean=(0.5,) * 2, std=(0.5,) * 2, channels="flow", flow="farneback"
+    )
+    folder = write_checkpoint(tmp_path / "w", spec)
+    outputs = ("--json", tmp_path / "out.json", "--annotate", tmp_path / "a.mp4", "--cam")
+    status, _, _ = shell("--checkpoint", folder, clip, *outputs)
+    (answer,) = json.loads((tmp_path / "out.json").read_text())
+    assert status == 0 and answer["clips"] == 5 and "of farneback optical flow" in answer["protocol"]  # 23 fields
+
+    grey = [flow.grey(frame) for frame in read_rgb(clip, (32, 44))[0]]
+    compute = flow.Flow("farneback")
+    fields = np.stack([flow.quantise(compute.field(a, b)) for a, b in zip(grey[:-1], grey[1:], strict=True)])
+    network = inference.Network(*inference.open_checkpoint(folder, "last"))
+    clips = fields[:20].reshape(5, 4, 32, 44, 2)
+    logits = network.logits()(network.prepare(clips, np.tile([32, 44], (5, 1))))
+    scores = metrics.softmax(np.asarray(logits)).mean(axis=0)
+    assert answer["top"][0]["score"] == pytest.approx(float(scores.max()), abs=1e-5)
+    assert (tmp_path / "a.mp4").stat().st_size
 
 
 @pytest.mark.parametrize("option", ["--top", "--clips", "--batch", "--window", "--step"])

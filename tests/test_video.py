@@ -13,6 +13,7 @@ from PIL import Image
 from r23d_jax.data import video
 from r23d_jax.data.video import Scaler, Video, VideoError, probe, read_rgb, target_size
 from tfds_ucf101 import frames as stored_frames
+from tfds_ucf101.stored import FrameOptions
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "clips"
 needs_real = pytest.mark.skipif(
@@ -121,7 +122,7 @@ def test_colours_agree_with_the_plain_path(tmp_path, codec, pixels, matrix, span
     buffer = io.BytesIO()
     Image.fromarray(exact).save(buffer, "JPEG", quality=90)
     plain = simplejpeg.decode_jpeg(buffer.getvalue())
-    options = stored_frames.FrameOptions(size, 90, 1, 25.0)
+    options = FrameOptions(size, 90, 1, 25.0)
     ours = simplejpeg.decode_jpeg(stored_frames.encode(str(path), options).frames[0])
     assert ours.shape == (*size, 3)
     # An odd width moves swscale's chroma by up to half a sample of it, at the right edge.
@@ -136,7 +137,7 @@ def test_colours_agree_with_the_plain_path(tmp_path, codec, pixels, matrix, span
 
 def test_jpeg_is_a_function_of_the_picture(tmp_path):
     """MJPEG at its native size: the planes are stored as they are, and a reversed video has the same frames."""
-    options = stored_frames.FrameOptions(None, 90, 1, 25.0)
+    options = FrameOptions(None, 90, 1, 25.0)
     path = write_video(tmp_path / "a.avi", 5, "mjpeg", "yuvj420p", (64, 64))
     with Video(path) as opened:
         for frame in opened.frames():
@@ -159,7 +160,7 @@ def test_jpeg_is_a_function_of_the_picture(tmp_path):
 @pytest.mark.parametrize("size", [(24, 32), (24, 33), (25, 32), (25, 33)])
 def test_jpeg_does_not_depend_on_what_the_memory_held(tmp_path, size):
     path = write_video(tmp_path / "a.avi", 6, "mpeg4")
-    options = stored_frames.FrameOptions(size, 90, 1, 25.0)
+    options = FrameOptions(size, 90, 1, 25.0)
     first = stored_frames.encode(str(path), options).frames
     for value in range(0, 256, 51):
         held = [np.full(n, value, np.uint8) for n in range(300, 3000, 10)]  # what later buffers are made of
@@ -251,7 +252,7 @@ def test_real_rotations():
             raw = next(container.decode(video=0)).to_ndarray(format="rgb24")
         # The flag is the clockwise turn that a player makes.
         means[degrees] = psnr(frames[0], np.rot90(raw, -degrees // 90))
-        options = stored_frames.FrameOptions((64, 64), 90, 1, 25.0)
+        options = FrameOptions((64, 64), 90, 1, 25.0)
         kept = stored_frames.encode(str(path), options)
         assert (kept.source_height, kept.source_width) == size
         small = np.asarray(Image.fromarray(frames[0]).resize((64, 64), Image.BILINEAR))

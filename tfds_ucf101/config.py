@@ -6,8 +6,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from r23d_jax.data import flow as optical_flow
 from r23d_jax.errors import UserError
-from tfds_ucf101.frames import FrameOptions
+from tfds_ucf101.stored import FrameOptions
 
 _DEFAULT_SIZE = (128, 171)
 _MOTION_KEYS = ("seed", "groups", "clips", "frames", "size")
@@ -31,6 +32,8 @@ class VideoConfig(tfds.core.BuilderConfig):
       lists: "auto" (ucfTrainTestlist where it is there, else the rule by groups), "required" or "ignore".
       motion: render the `motion` data set instead of reading a folder; {} or any of seed, groups, clips,
         frames and size; see `tfds_ucf101/motion.py`.
+      flow: store the optical flow between the frames and not the frames: "tvl1", "farneback" or "dis", as
+        `r23d_jax/data/flow.py` has them; N-1 fields of N frames, without loss.
 
     Raises:
       UserError: an unknown key, or a value that its key does not take.
@@ -46,6 +49,7 @@ class VideoConfig(tfds.core.BuilderConfig):
     subset: bool
     lists: str
     motion: dict[str, int] | None
+    flow: str | None
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class VideoConfig(tfds.core.BuilderConfig):
         subset: bool = False,
         lists: str = "auto",
         motion: dict[str, int] | None = None,
+        flow: str | None = None,
         **unknown: Any,
     ):
         if unknown:
@@ -87,11 +92,14 @@ class VideoConfig(tfds.core.BuilderConfig):
             raise UserError(f"config key lists is {lists!r}; give one of {', '.join(_LISTS)}")
         self.lists = lists
         self.motion = _motion(motion)
+        if flow is not None and flow not in optical_flow.ALGORITHMS:
+            raise UserError(f"config key flow is {flow!r}; give one of {', '.join(optical_flow.ALGORITHMS)}")
+        self.flow = flow
 
     def frame_options(self) -> FrameOptions:
         """The part of the config that the workers need."""
         resize = self.short_side if self.size is None else None if self.size == "native" else self.size
-        return FrameOptions(resize, self.quality, self.min_frames, self.fps)
+        return FrameOptions(resize, self.quality, self.min_frames, self.fps, self.flow)
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON values, which give the same config again."""
@@ -111,6 +119,7 @@ KEYS = (
     "subset",
     "lists",
     "motion",
+    "flow",
 )
 
 
@@ -159,6 +168,15 @@ NAMED = {
         VideoConfig(name="rgb", description="RGB, 128x171, as torchvision's weights expect."),
         VideoConfig(name="rgb128", description="RGB, 128x128, as the R(2+3)D study has it.", size=(128, 128)),
         VideoConfig(name="rgb256", description="RGB, short side 256, as I3D expects.", short_side=256),
+        VideoConfig(name="flow", description="TV-L1 optical flow, 128x171.", flow="tvl1"),
+        VideoConfig(
+            name="flow256", description="TV-L1 optical flow, short side 256, as I3D expects.", short_side=256,
+            flow="tvl1",
+        ),
+        VideoConfig(
+            name="flow_farneback", description="Farneback's optical flow, 128x171, as VMZ's weights expect.",
+            flow="farneback",
+        ),
         VideoConfig(
             name="motion", description="Rendered: eight motions that only time tells apart.", motion={}
         ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r23d_jax.data import flow
 from tfds_ucf101.sources import Plan
 
 INDEX_FILE = "videos.json"
@@ -37,6 +38,7 @@ def index(
         "format": _FORMAT,
         "builder": builder,
         "config": dict(config),
+        "flow_details": flow.describe(config["flow"]) if config.get("flow") else None,
         "class_names": list(plan.class_names),
         "splits": list(plan.splits),
         "fingerprint": fingerprint(plan.class_names, videos),

@@ -1,12 +1,13 @@
-"""Which video is train and which is test: official lists, or the rule by groups. No decoding here.
+"""Which video is train and which is test: UCF101's lists, or its rule by groups. No decoding here.
 
 A video's key is "<Class>/<file stem>", so that lists written for .avi files also fit extracted frames and
-files in another container.
+files in another container. HMDB51's lists are read by `hmdb51`, tables by `csv_lists`.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from r23d_jax.errors import UserError
@@ -46,6 +47,26 @@ _NUMBERED = re.compile(r"_g(\d{2,3})_c(\d{2,3})$")
 SplitKeys = Mapping[str, tuple[Sequence[str], Sequence[str]]]
 
 
+@dataclass(frozen=True)
+class Lists:
+    """What lists of any kind say.
+
+    Attributes:
+      where: the folder or file they were read from, for messages.
+      class_names: in label order.
+      splits: those that there are lists for.
+      mentioned: every key that a list names, also those that are neither train nor test.
+      files: where each video lies below the input folder, in POSIX form; None where the lists leave that to
+        class folders.
+    """
+
+    where: Path
+    class_names: tuple[str, ...]
+    splits: SplitKeys
+    mentioned: frozenset[str]
+    files: Mapping[str, str] | None = None
+
+
 def group_and_clip(stem: str) -> tuple[int, int]:
     """Group and clip number of `v_<Class>_gNN_cNN` (two or three digits), or (-1, -1)."""
     match = _NUMBERED.search(stem)
@@ -69,7 +90,7 @@ def read_class_list(path: Path) -> list[str]:
       UserError: the file is missing, a line is malformed, or numbers or names do not fit together.
     """
     names = []
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         index, _, name = line.partition(" ")
         if not index.isdigit() or not name.strip():
             raise UserError(f"{path} line {number}: {line!r} is not a class number and a class name")
@@ -97,7 +118,7 @@ def read_split_list(path: Path, class_names: Sequence[str]) -> list[str]:
     """
     numbers = {name.casefold(): index + 1 for index, name in enumerate(class_names)}
     keys: dict[str, int] = {}
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         where = f"{path} line {number}"
         video, _, label = line.rpartition(" ")
         if not video or not label.isdigit():
@@ -117,11 +138,8 @@ def read_split_list(path: Path, class_names: Sequence[str]) -> list[str]:
     return list(keys)
 
 
-def read_lists(folder: Path) -> tuple[list[str], SplitKeys]:
+def read_lists(folder: Path) -> Lists:
     """Reads classInd.txt and every pair of trainlist0N.txt and testlist0N.txt, N from 1 to 3.
-
-    Returns:
-      The class names in order, and each split's train and test keys.
 
     Raises:
       UserError: a file is missing or malformed, or a video is on both sides of a split.
@@ -140,7 +158,8 @@ def read_lists(folder: Path) -> tuple[list[str], SplitKeys]:
         raise UserError(
             f"{folder} holds no trainlist01.txt and testlist01.txt: add them or remove the folder"
         )
-    return class_names, splits
+    mentioned = frozenset(key for sides in splits.values() for keys in sides for key in keys)
+    return Lists(folder, tuple(class_names), splits, mentioned)
 
 
 def split_by_groups(groups: Mapping[str, int], where: str) -> SplitKeys:
@@ -158,9 +177,9 @@ def split_by_groups(groups: Mapping[str, int], where: str) -> SplitKeys:
     bare = [key for key, group in groups.items() if group < 0]
     if bare:
         raise UserError(
-            f"{where} has no {LISTS_FOLDER} folder, and {len(bare)} of {len(groups)} videos carry no group in their "
-            f"name (v_<Class>_gNN_cNN), first {bare[0]}: add {LISTS_FOLDER} with classInd.txt, trainlist01.txt "
-            "and testlist01.txt"
+            f"{where} has no lists, and {len(bare)} of {len(groups)} videos carry no group in their name "
+            f"(v_<Class>_gNN_cNN), first {bare[0]}: add {LISTS_FOLDER} with classInd.txt, trainlist01.txt and "
+            "testlist01.txt, or a table videos.csv with the columns path, label and split"
         )
     splits = {}
     for split, held_out in TEST_GROUPS.items():
@@ -203,12 +222,17 @@ def check_ucf101(videos: int, splits: SplitKeys) -> None:
             raise UserError(f"UCF101's split {split} has {expected} train/test videos, found {found}; {hint}")
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, stripped, with their numbers from 1."""
+def text_of(path: Path) -> str:
+    """A text file's content, without a byte order mark, line ends as they are."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text") from None
+
+
+def lines_of(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, stripped, with their numbers from 1."""
+    text = text_of(path)
     return [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]

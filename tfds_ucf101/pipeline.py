@@ -29,6 +29,7 @@ from tensorflow_datasets.core.writer import ExampleWriter
 from r23d_jax.data.video import VideoError
 from tfds_ucf101 import frames, progress, records
 from tfds_ucf101.sources import Source
+from tfds_ucf101.stored import FrameOptions
 
 _VIDEOS_PER_SHARD = 100
 _LEAST_SHARDS = 16
@@ -68,11 +69,13 @@ class WriteShard(beam.DoFn):
 
     def __init__(
         self,
-        options: frames.FrameOptions,
+        options: FrameOptions,
         splits: Sequence[str],
         file_format: str,
         progress_folder: str | None,
+        cache_folder: str | None = None,
     ):
+        self._cache_folder = cache_folder
         self._options = options
         self._splits = tuple(splits)
         self._file_format = file_format
@@ -97,7 +100,7 @@ class WriteShard(beam.DoFn):
     def _records(self, shard: Shard, done: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
         for position, source in enumerate(shard.sources):
             try:
-                video = frames.encode(source.path, self._options)
+                video = frames.encode(source.path, self._options, self._cache_folder)
             except VideoError as error:
                 done["unreadable"].append({"path": source.shown, "reason": error.reason})
                 progress.count_video(self._progress_folder, 0)

@@ -9,12 +9,12 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from tfds_ucf101 import lists
-from tfds_ucf101.frames import StoredVideo
 from tfds_ucf101.sources import Source
+from tfds_ucf101.stored import StoredVideo
 
 
 def features(class_names: Sequence[str] | None = None) -> tfds.features.FeaturesDict:
-    """The features of a record. Frames are JPEG bytes that TFDS does not decode.
+    """The features of a record. Frames are JPEG or PNG bytes that TFDS does not decode.
 
     Args:
       class_names: in label order; None where they are yet to be read from a built data set.
@@ -24,7 +24,7 @@ def features(class_names: Sequence[str] | None = None) -> tfds.features.Features
         {
             "name": tfds.features.Text(doc="<Class>/<file stem>, unique"),
             "frames": tfds.features.Sequence(
-                tfds.features.Tensor(shape=(), dtype=np.object_), doc="JPEG files"
+                tfds.features.Tensor(shape=(), dtype=np.object_), doc="JPEG, or grey PNG of optical flow, x above y"
             ),
             "label": tfds.features.ClassLabel(names=list(class_names) if class_names else None),
             "group": tfds.features.Scalar(np.int32, doc="source video, -1 where the file name has none"),

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from r23d_jax.errors import UserError
-from tfds_ucf101 import command, index, pipeline, records, sources
+from tfds_ucf101 import cache, command, index, pipeline, records, sources
 from tfds_ucf101.config import DEFAULT, NAMED, VideoConfig
 from tfds_ucf101.progress import Progress
 
@@ -118,6 +118,8 @@ class Builder(FileReaderBuilder):
             super().download_and_prepare(
                 download_dir=download_dir, download_config=chosen, file_format=file_format
             )
+            shutil.rmtree(self._cache_folder(), ignore_errors=True)  # now it is in the shards
+            made.append(self._cache_folder().parent)  # of an interrupted build
         finally:
             _remove_empty(made)
 
@@ -167,6 +169,9 @@ class Builder(FileReaderBuilder):
             done = self._write_shards(plan, download_config, options, workers)
             self._finish(plan, done, time.monotonic() - started, workers)
 
+    def _cache_folder(self) -> Path:
+        return Path(self.data_dir_root) / cache.FOLDER / self.builder_config.name
+
     def _write_shards(
         self,
         plan: sources.Plan,
@@ -187,6 +192,7 @@ class Builder(FileReaderBuilder):
                 plan.splits,
                 self.info.file_format.value,
                 progress.folder if workers else None,
+                os.fspath(self._cache_folder()),
             )
             runner = download_config.beam_runner or (pipeline.local_runner(options) if workers else None)
             return pipeline.run(shards, write, Path(self.data_path) / ".results.json", options, runner)
@@ -219,7 +225,10 @@ class Builder(FileReaderBuilder):
         index.write_json(Path(self.data_path) / index.INDEX_FILE, content)
         index.write_json(Path(self.data_path) / index.REPORT_FILE, report)
         self.info.metadata.update(
-            unreadable=len(unreadable), fingerprint=content["fingerprint"], splits=list(plan.splits)
+            unreadable=len(unreadable),
+            fingerprint=content["fingerprint"],
+            splits=list(plan.splits),
+            flow=content.get("flow_details"),
         )
         self.info.features["label"].names = list(plan.class_names)
         split = tfds.core.SplitInfo(

@@ -165,13 +165,15 @@ class VideoDataset:
                 raise UserError(self._damaged(position, frame, "not of the stored size"))
 
     def _decode_small(self, data, video: Video, out: np.ndarray) -> bool:
-        """One frame by way of another buffer. Flow is a grey PNG image, x above y."""
+        """One frame by way of another buffer."""
         height, width = video.height, video.width
         if self.flow:
-            image = _decode_png(data)
-            if image is None or image.shape != (2 * height, width):
+            from r23d_jax.data import flow  # OpenCV, which nothing else here needs
+
+            field = flow.from_png(data)
+            if field is None or field.shape[:2] != (height, width):
                 return False
-            out[:height, :width, 0], out[:height, :width, 1] = image[:height], image[height:]
+            out[:height, :width] = field
             return True
         if not hasattr(self._scratch, "buffer"):
             self._scratch.buffer = bytearray(self.canvas[0] * self.canvas[1] * 3)
@@ -186,12 +188,6 @@ class VideoDataset:
             f"{self.shards.path(position)}: frame {frame} of video {self.videos[position].name} is damaged "
             f"({' '.join(reason.split())}); build the data set again or copy the file again"
         )
-
-
-def _decode_png(data) -> np.ndarray | None:
-    import cv2  # only flow needs it
-
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _find(data_dir: Path, name: str) -> tuple[Path, str]:

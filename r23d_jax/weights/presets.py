@@ -12,7 +12,7 @@ from r23d_jax.weights.card import Preprocessing
 _KINETICS = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
-# Flow is stored as (pixels + 20) / 40 on 0..255, see the `flow` data set.
+# Flow is stored as (pixels + 20) / 40 on 0..255: `data.flow.BOUND`, which is not imported for OpenCV's sake.
 FLOW_BOUND = 20.0
 
 
