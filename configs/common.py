@@ -8,7 +8,9 @@ def get_config() -> ConfigDict:
     config = ConfigDict(type_safe=False)  # config.load checks types, and says it better
 
     config.arch = "r2plus3d_18"  # a name of `python -m r23d_jax.models`
+    config.streams = ()  # two configs, ("rows:2", "rows:3"): an RGB and a flow network, trained apart and fused
     config.init_from = ""  # "" from nothing, a published name, or a checkpoint; never resumes
+    config.init_other_input = False  # true: weights trained on another input (RGB for flow, other flow) are taken, too
     config.model = ConfigDict(type_safe=False)
     config.model.dropout = 0.0  # element dropout after every residual block (I3D: before the logits)
     config.model.width = 64  # channels of layer1; 64 is the published network

@@ -5,12 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
 from r23d_jax import checkpoint, models
 from r23d_jax.errors import UserError
 from r23d_jax.models.layers import BatchNorm
+from r23d_jax.weights import adapt
 from r23d_jax.weights.card import Card, Preprocessing
 
 
@@ -94,12 +96,15 @@ def initial_weights(
       Flat weights, and lines to print: what was loaded, re-initialised and unused, and where the source's
       card differs from the config, which decides.
     """
-    if (card.preprocessing.channels, card.preprocessing.flow) != (ours.channels, ours.flow):
+    width = card.model.get("width") or 64
+    if width != config.model.width:
         raise UserError(
-            f"init_from {config.init_from}: trained on {_input(card.preprocessing)}, the data set is {_input(ours)}"
+            f"init_from {config.init_from}: a network of width {width}, here config.model.width is "
+            f"{config.model.width}: set it to {width}, or start from weights of that width or from nothing"
         )
+    source, lines = _for_input(config, target, ours, source, card)
     weights, report = checkpoint.init_from(target, source, head, card.labels == labels, config.init_from)
-    lines = [report]
+    lines = [report, *lines]
     if card.labels != labels:
         lines.append(f"labels: {len(card.labels)} classes in the source, {len(labels)} here: new head")
     for field in ("resize", "crop", "frames", "stride", "fps", "mean", "std"):
@@ -109,5 +114,19 @@ def initial_weights(
     return weights, lines
 
 
-def _input(spec: Preprocessing) -> str:
-    return spec.channels if spec.flow is None else f"{spec.channels} ({spec.flow})"
+def _for_input(config, target, ours, source, card) -> tuple[dict[str, Any], list[str]]:
+    """The weights fitted to the network's input, and lines to print; or a refusal where that was not asked for."""
+    theirs = card.preprocessing
+    image = card.source.get("arch") == "2D"  # knows no motion, so what it is inflated for is as good as any
+    if theirs.input != ours.input and not image and not config.init_other_input:
+        raise UserError(
+            f"init_from {config.init_from}: trained on {theirs.input}, the data set is {ours.input}; "
+            "--config.init_other_input=true takes these weights all the same"
+        )
+    stem = next(name for name in adapt.STEMS if name in target)
+    wanted, found = target[stem].shape[3], source[stem].shape[3] if stem in source else None
+    lines = [] if theirs.input == ours.input else [f"input: {theirs.input} in the source, {ours.input} here"]
+    if found in (None, wanted):
+        return source, lines
+    lines.append(f"{stem} averaged over its {found} input channels, for {wanted} here")
+    return {**source, stem: adapt.other_channels(np.asarray(source[stem]), wanted)}, lines

@@ -6,7 +6,7 @@ import importlib.util
 import math
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from r23d_jax.errors import UserError
 # In a checkout the configs stand beside the package, after `pip install` inside it.
 _HERE = Path(__file__).resolve().parent
 CONFIG_DIR = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent / "configs"
+
+# Inputs of a two-stream run, in the order of `config.streams`.
+STREAMS = ("rgb", "flow")
+_OF_ONE_STREAM = tuple(f"{stream}." for stream in STREAMS)
 
 # Keys that take more than the type of their default.
 _ALTERNATIVES = {"clip.resize": (int, tuple), "eval.views": (int, str)}
@@ -54,12 +58,78 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
     name, _, argument = source.partition(":")
     config = _get_config(_find(name), argument)
     for override in overrides:
+        if config.streams and override.startswith(_OF_ONE_STREAM):
+            continue  # `load_streams` has it
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"--config.{key}: no value; write --config.{key}=VALUE")
         set_key(config, key, text)
     validate(config)
     return config.lock()
+
+
+def load_streams(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, ConfigDict]:
+    """The configs that `config.streams` names, as `{"rgb": ..., "flow": ...}`.
+
+    Args:
+      config: from `load`, with streams.
+      overrides: those of the command line. They hold for both streams, and with `rgb.` or `flow.` before the
+        key for one.
+
+    Raises:
+      UserError: as `load`; and for a data set that is to be both streams'.
+    """
+    found = {}
+    for stream, source in zip(STREAMS, config.streams, strict=True):
+        theirs = []
+        for override in overrides:
+            key = override.partition("=")[0]
+            if key == "dataset.name":
+                raise UserError(
+                    "--config.dataset.name: each stream has its own data set; set --config.rgb.dataset.name or "
+                    "--config.flow.dataset.name"
+                )
+            if key.startswith(f"{stream}."):
+                theirs.append(override.removeprefix(f"{stream}."))
+            elif not key.startswith(_OF_ONE_STREAM) and key != "streams":
+                theirs.append(override)
+        found[stream] = load(source, theirs)
+        if found[stream].streams:
+            raise UserError(f"config.streams={config.streams!r}: {source} has streams itself")
+    if {stream.dataset.split for stream in found.values()} != {config.dataset.split}:
+        raise UserError("config.dataset.split: must be the same for both streams; set --config.dataset.split")
+    return found
+
+
+def from_flat(flat: Mapping[str, Any]) -> ConfigDict:
+    """The config that a run's `config.json` holds; keys it lacks have their defaults, keys unknown here are left out.
+
+    Raises:
+      UserError: a value that cannot work.
+    """
+    config = _get_config(CONFIG_DIR / "common.py", "")
+    for key in flatten(config):
+        if key in flat:
+            *parents, leaf = key.split(".")
+            owner = config
+            for parent in parents:
+                owner = owner[parent]
+            owner[leaf] = tuple(flat[key]) if isinstance(flat[key], list) else flat[key]
+    validate(config)
+    return config
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line parted into its other arguments and the `key=value` of every `--config.key=value`."""
+    others, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument.startswith("--config."):
+            key = argument.removeprefix("--config.")
+            overrides.append(key if "=" in key else f"{key}={next(rest, '')}")
+        else:
+            others.append(argument)
+    return others, overrides
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -109,9 +179,12 @@ def validate(config: ConfigDict) -> None:
     ok = views in ("dense", "segments") if isinstance(views, str) else views >= 1
     _require(ok, "eval.views", views, 'must be "dense", "segments" or a number of at least 1')
     for key, value in flat.items():
-        if isinstance(value, tuple) and key != "augment.flip_sensitive":
+        if isinstance(value, tuple) and key not in ("augment.flip_sensitive", "streams"):
             numbers = all(type(x) in (int, float) and math.isfinite(x) for x in value)
             _require(numbers, key, value, "must hold numbers only")
+    streams = flat["streams"]
+    ok = len(streams) in (0, 2) and all(isinstance(name, str) and name for name in streams)
+    _require(ok, "streams", streams, "must be () or two configs, the RGB network's and the flow network's")
     layers, betas, drops = flat["model.layers"], flat["optimizer.betas"], flat["schedule.milestones"]
     ok = len(layers) in (0, 4) and all(type(x) is int and x >= 1 for x in layers)
     _require(ok, "model.layers", layers, "must be () or four whole numbers of at least 1")

@@ -3,15 +3,27 @@
 import argparse
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
     """Something the user can mend. The message names the file or key, the value, and what to do."""
 
 
+_spelling = ("", "")
+
+
+def spell(program: str, really: str) -> None:
+    """From here on parsers call `program` what the user typed, `r23d predict` say."""
+    global _spelling
+    _spelling = (program, really)
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with the command line in one line, as everything else is said."""
+
+    def __init__(self, *args: Any, prog: str | None = None, **kwargs: Any):
+        super().__init__(*args, prog=_spelling[1] if prog == _spelling[0] else prog, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")

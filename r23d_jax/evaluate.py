@@ -5,6 +5,7 @@ for any batch size and number of devices or hosts. A result exists only after th
 """
 
 import dataclasses
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from r23d_jax import metrics, parallel
 from r23d_jax.data import batches, records
-from r23d_jax.errors import UserError
+from r23d_jax.errors import UserError, one_line
 from r23d_jax.weights.card import Preprocessing
 
 
@@ -49,6 +50,26 @@ class Predictions:
         del arrays["clip_top1"]
         np.savez_compressed(temporary, **arrays)
         temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Reads what `save` wrote. `clip_top1` is not in it, and NaN.
+
+        Raises:
+          UserError: no such file, damaged, or arrays that do not fit together.
+        """
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "clip_top1"]
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                found = cls(**{name: arrays[name] for name in names}, clip_top1=float("nan"))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: not readable as predictions.npz ({one_line(error)})") from None
+        videos, classes = len(found.names), len(found.class_names)
+        fits = videos and found.scores.shape == found.logits.shape == (videos, classes)
+        fits = fits and found.labels.shape == found.clips.shape == found.names.shape == (videos,)
+        if not fits or found.labels.min() < 0 or found.labels.max() >= classes or len(set(found.names)) != videos:
+            raise UserError(f"{path}: its arrays do not fit together; evaluate again")
+        return found
 
     def results(self) -> dict[str, float]:
         """The scores of `results.json`, in 0..1."""
@@ -173,6 +194,7 @@ def protocol(
     if views == "segments":
         clips = "one clip of the middles of equal parts:"
     stride = "" if spec.stride == 1 or views == "segments" else f" of stride {spec.stride}"
+    stride += f" of {spec.flow} optical flow" if spec.flow else ""
     stride += f" at the video's own rate (the weights: {spec.fps:g} fps)" if spec.fps else ""
     resize = _size(spec.resize)
     crop = "centre crop" if crops == 1 else f"{crops} crops"

@@ -17,12 +17,13 @@ from r23d_jax.step import make_eval_step
 from r23d_jax.weights.card import Card
 
 
-def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last") -> dict[str, Any]:
+def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last", source: Path | None = None) -> dict[str, Any]:
     """Evaluates a checkpoint of the workdir or, where `which` is "init", the weights of `config.init_from`.
 
     The card of the weights decides network and preprocessing; the config decides data set, views and
-    batch, and the length of a clip where the card leaves it open (I3D takes whole videos). Writes
-    `results.json`, `predictions.npz` and `report.html`.
+    batch, and the length of a clip where the card leaves it open (I3D takes whole videos). The weights are
+    `source`'s, another workdir or a checkpoint folder, where that is given. Writes `results.json`,
+    `predictions.npz` and `report.html`.
     """
     workdir = Path(workdir)
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
@@ -32,12 +33,15 @@ def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last") -> dic
         weights, card = convert.load_flat(config.init_from, config.arch)
         step, name = 0, f"weights of {config.init_from}, not trained here"
     else:
-        folder = checkpoint.find(workdir, which)
+        folder = checkpoint.find(source or workdir, which)
         weights, card = checkpoint.load_weights(folder)
         step = int(folder.name) if folder.name.isdigit() else 0
         name = "last checkpoint" if which == "last" else "best checkpoint by top1 on these test videos"
+        if folder == source:
+            name = f"checkpoint {folder.name}"
     _check_labels(card, dataset)
     _check_frames(card, dataset)
+    _check_input(config, card, dataset)
     trained_on = card.source.get("split", config.dataset.split)
     if trained_on != config.dataset.split:
         raise UserError(
@@ -89,6 +93,7 @@ class Evaluator:
         )
         results = {
             "dataset": self._dataset.full_name,
+            "input": self._spec.input,
             "split": config.dataset.split,
             "protocol": protocol,
             "videos_expected": len(self._positions),
@@ -96,6 +101,7 @@ class Evaluator:
             **predictions.results(),
             "step": step,
             "arch": self._card.arch,
+            "width": self._card.model.get("width") or 64,
             "init": init,
             "seed": config.seed,
             "commit": run_info.commit(),
@@ -111,6 +117,18 @@ def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
             f"the checkpoint knows {len(card.labels)} classes, {dataset.full_name} has {len(dataset.class_names)}"
             + (f" (without {differ[0]}, for one)" if differ else "")
             + ": fine-tune it on this data set first (init_from)"
+        )
+
+
+def _check_input(config: ConfigDict, card: Card, dataset: records.VideoDataset) -> None:
+    """RGB is not flow; and flow of another algorithm has other magnitudes, so it needs an explicit word."""
+    trained = card.preprocessing
+    given = dataclasses.replace(trained, channels=dataset.channels, flow=dataset.flow)
+    if given.channels != trained.channels or (given.flow != trained.flow and not config.init_other_input):
+        way = "" if given.channels != trained.channels else ", or set --config.init_other_input=true"
+        raise UserError(
+            f"dataset.name={dataset.full_name}: holds {given.input}, the checkpoint was trained on {trained.input}; "
+            f"name a data set of that{way}"
         )
 
 

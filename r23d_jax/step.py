@@ -19,6 +19,8 @@ class TrainState:
 
     Attributes:
       step: int32, updates done.
+      key: uint32 [2], data of the key that all the run's randomness comes from. It is state, not a constant of the
+        program, so that runs that differ by their seed alone share one compiled program.
       params: flat parameters.
       stats: flat running statistics.
       opt_state: the optimizer's, over the parameters that learn.
@@ -26,6 +28,7 @@ class TrainState:
     """
 
     step: jax.Array
+    key: jax.Array
     params: Weights
     stats: Weights
     opt_state: Any
@@ -37,12 +40,14 @@ class TrainState:
 
 
 def init_state(
-    params: Weights, stats: Weights, tx: optax.GradientTransformation, learning: set[str], ema: float
+    params: Weights, stats: Weights, tx: optax.GradientTransformation, learning: set[str], ema: float, seed: int
 ) -> TrainState:
     """The state before the first step."""
+    key = jax.random.key_data(jax.random.key(seed))
     learned = {name: params[name] for name in params if name in learning}
     averages = {**params, **stats} if ema else {}
-    return TrainState(jnp.zeros((), jnp.int32), params, stats, tx.init(learned), jax.tree.map(jnp.copy, averages))
+    averages = jax.tree.map(jnp.copy, averages)
+    return TrainState(jnp.zeros((), jnp.int32), key, params, stats, tx.init(learned), averages)
 
 
 def make_train_step(
@@ -55,12 +60,12 @@ def make_train_step(
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds `step(state, batch) -> (state, metrics)`; compile it with the state donated.
 
-    All randomness is a function of (config.seed, state.step). With `config.accumulate` the batch is
+    All randomness is a function of (state.key, state.step). With `config.accumulate` the batch is
     computed in that many parts, one after the other, and their gradients averaged; BatchNorm normalises
     each part by itself and its running statistics move once a part.
 
     Args:
-      config: reads seed, accumulate, label_smoothing, ema and remat.
+      config: reads accumulate, label_smoothing, ema and remat.
       network: the network.
       tx: optimizer over the learning parameters.
       learning_rate: only to report it.
@@ -103,7 +108,7 @@ def make_train_step(
         return losses.mean(), grads, stats, jnp.swapaxes(logits, 0, 1).reshape(video.shape[0], -1)
 
     def step(state, batch):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key = jax.random.split(key)
         video, targets = transform(augment_key, batch["frames"], batch["size"], batch["label"])
         learned = {name: state.params[name] for name in state.params if name in learning}
@@ -119,7 +124,7 @@ def make_train_step(
             "lr": jnp.asarray(learning_rate(state.step), jnp.float32),
             "grad_norm": optax.global_norm(grads),
         }
-        return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
+        return TrainState(state.step + 1, state.key, params, stats, opt_state, ema), metrics
 
     return step
 

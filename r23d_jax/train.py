@@ -39,6 +39,11 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         return _train_and_evaluate(config, Path(workdir), stack)
 
 
+def steps_of(config: ConfigDict, videos: int) -> int:
+    """Steps of a whole run of this config on so many training videos."""
+    return config.steps or max(1, math.ceil(config.epochs * videos / config.batch_size))
+
+
 def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
     writer = jax.process_index() == 0
 
@@ -48,7 +53,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     training = dataset.subset(config.dataset.split, "train")
     steps_per_epoch = len(training) / config.batch_size
-    total_steps = config.steps or max(1, math.ceil(config.epochs * steps_per_epoch))
+    total_steps = steps_of(config, len(training))
     spec = assemble.preprocessing(config, dataset.channels, dataset.flow)
 
     # --- where to start: resume in this workdir, or init_from another checkpoint, never both
@@ -82,7 +87,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
     # --- state
     init, seconds, lines = config.init_from or "scratch", 0.0, []
     if resumed is not None:
-        state = _restore(init_state(params, stats, tx, learning, config.ema), saved, rest)
+        state = _restore(init_state(params, stats, tx, learning, config.ema, config.seed), saved, rest)
         init, seconds = progress["init"], progress["seconds"]
         lines = [f"resuming at step {progress['step']} of {total_steps} (init_from is not read again)"]
     else:
@@ -91,7 +96,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
                 config, {**params, **stats}, stages[-1], dataset.class_names, spec, source, origin
             )
             params, stats = ({name: weights[name] for name in part} for part in (params, stats))
-        state = init_state(params, stats, tx, learning, config.ema)
+        state = init_state(params, stats, tx, learning, config.ema, config.seed)
     start = int(state.step)
     state = jax.device_put(state, parallel.replicated(mesh))
     card = _card(config, arguments, dataset, model, spec, init)
@@ -235,7 +240,7 @@ def _rest(state: TrainState) -> dict[str, Any]:
     rest = {f"opt_state{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
     if state.ema:
         rest |= {f"raw.{name}": value for name, value in {**state.params, **state.stats}.items()}
-    return {**rest, "step": state.step}
+    return {**rest, "step": state.step, "key": state.key}
 
 
 def _restore(like: TrainState, saved: dict[str, np.ndarray], rest: dict[str, np.ndarray]) -> TrainState:
@@ -245,6 +250,7 @@ def _restore(like: TrainState, saved: dict[str, np.ndarray], rest: dict[str, np.
     now = {name: rest[f"raw.{name}"] for name in saved} if like.ema else saved
     return TrainState(
         step=rest["step"],
+        key=rest["key"],
         params={name: now[name] for name in like.params},
         stats={name: now[name] for name in like.stats},
         opt_state=jax.tree_util.tree_unflatten(structure, [rest[name] for name in names]),

@@ -65,7 +65,7 @@ def take_steps(*overrides, count=1, model=None, transform=plain):
     rate = optim.schedule(config, 100, 10)
     tx = optim.create(config, rate, {name: factors[name] for name in learning})
     step = jax.jit(make_train_step(config, Functional(model), tx, rate, learning, transform))
-    before = init_state(params, stats, tx, learning, config.ema)
+    before = init_state(params, stats, tx, learning, config.ema, config.seed)
     state, metrics = before, None
     for index in range(count):
         state, metrics = step(state, batch(index))

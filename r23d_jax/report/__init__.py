@@ -55,6 +55,8 @@ def _strips(run: Run, dataset, weights, data_dir) -> tuple[dict[str, list], str]
     """Strips of frames by kind, and why there are none."""
     if run.scores is None:
         return {}, "there are no predictions to choose videos from"
+    if "streams" in run.results:
+        return {}, "two networks were fused here; the reports of the streams show what each saw"
     from r23d_jax.report import strips  # JAX and the decoder, which the rest of the page does without
 
     wrong = numbers.worst(run.scores.scores, run.scores.labels, _WORST)

@@ -11,6 +11,8 @@ from r23d_jax.errors import UserError
 Tensors = Mapping[str, np.ndarray]
 _SHOWN, _SHOWN_ERRORS = 6, 12
 
+STEMS = ("stem.0.kernel", "Conv3d_1a_7x7.conv3d.kernel")  # first kernels of the ResNets and of I3D
+
 
 @dataclasses.dataclass
 class Report:
@@ -106,9 +108,8 @@ def _fit_one(
         return np.array(value, order="C")  # a copy: what was read may be mapped from a file that changes later
     same_but = [axis for axis, (a, b) in enumerate(zip(value.shape, shape, strict=False)) if a != b]
     if value.ndim == len(shape) == 5 and set(same_but) <= {0, 3}:
-        is_stem = path in ("stem.0.kernel", "Conv3d_1a_7x7.conv3d.kernel")
-        if 3 in same_but and is_stem and value.shape[3] == 3:
-            value = np.repeat(value.mean(axis=3, keepdims=True), shape[3], axis=3)
+        if 3 in same_but and path in STEMS and value.shape[3] == 3:
+            value = other_channels(value, shape[3])
             report.channels.append(path)
         if value.shape[0] != shape[0] and image and value.shape[0] == 1:
             value = np.repeat(value / np.float32(shape[0]), shape[0], axis=0)
@@ -119,6 +120,14 @@ def _fit_one(
         if value.shape == shape:
             return np.array(value, np.float32, order="C")
     raise ValueError(f"{path} has shape {list(value.shape)}, the network's is {list(shape)}")
+
+
+def other_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A first kernel [T, H, W, in, out] for another number of input channels: each is the mean of those it had.
+
+    Source: cross-modality pre-training of L. Wang et al., "Temporal Segment Networks", ECCV 2016.
+    """
+    return np.repeat(kernel.mean(axis=3, keepdims=True), channels, axis=3)
 
 
 def _to_float32(path: str, value: np.ndarray, report: Report) -> np.ndarray:

@@ -46,6 +46,11 @@ class Preprocessing:
     flow: str | None = None
     max_frames: int = 256
 
+    @property
+    def input(self) -> str:
+        """What the network sees, for people to read: "rgb" or "flow (tvl1)"."""
+        return self.channels if self.flow is None else f"{self.channels} ({self.flow})"
+
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
         fields = dict(fields)
