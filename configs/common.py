@@ -77,9 +77,10 @@ def get_config() -> ConfigDict:
     config.ema = 0.0  # decay of averaged weights, used to evaluate; 0 is off
 
     config.eval = ConfigDict(type_safe=False)
-    config.eval.views = "dense"  # every non-overlapping clip, "segments", or a number of uniformly spread ones
+    config.eval.views = "dense"  # every non-overlapping clip; "segments"; a number of spread ones; "whole" videos
+    config.eval.max_frames = 0  # whole: the longest clip, of which as many as cover a longer video; 0: the card's
     config.eval.crops = 1  # 1 centre crop, or 3 along the longer side
-    config.eval.batch_size = 0  # clips a step; 0: as in training
+    config.eval.batch_size = 0  # clips a step (whole: as many frames as so many clips have); 0: as in training
     config.eval.every_epochs = 0.0  # evaluate while training, too; 0: only at the end
 
     config.checkpoint = ConfigDict(type_safe=False)

@@ -38,7 +38,8 @@ _AT_LEAST_ONE = (
 _AT_LEAST_ZERO = (
     "model.bn_epsilon augment.brightness augment.contrast augment.saturation augment.hue augment.mixup augment.cutmix "
     "epochs steps budget_minutes seed lr lr_batch schedule.warmup_epochs schedule.gamma "
-    "optimizer.weight_decay optimizer.clip_norm eval.batch_size eval.every_epochs checkpoint.every_steps workers"
+    "optimizer.weight_decay optimizer.clip_norm eval.batch_size eval.max_frames eval.every_epochs "
+    "checkpoint.every_steps workers"
 ).split()
 _BELOW_ONE = "model.dropout label_smoothing ema optimizer.momentum".split()
 _SHARE = "augment.flip optimizer.layer_decay".split()
@@ -176,8 +177,8 @@ def validate(config: ConfigDict) -> None:
     split = flat["dataset.split"]
     _require(split in ("1", "2", "3", "all"), "dataset.split", split, "must be 1, 2, 3 or all")
     views = flat["eval.views"]
-    ok = views in ("dense", "segments") if isinstance(views, str) else views >= 1
-    _require(ok, "eval.views", views, 'must be "dense", "segments" or a number of at least 1')
+    ok = views in ("dense", "segments", "whole") if isinstance(views, str) else views >= 1
+    _require(ok, "eval.views", views, 'must be "dense", "segments", "whole" or a number of at least 1')
     for key, value in flat.items():
         if isinstance(value, tuple) and key not in ("augment.flip_sensitive", "streams"):
             numbers = all(type(x) in (int, float) and math.isfinite(x) for x in value)
@@ -238,7 +239,10 @@ def _get_config(path: Path, argument: str) -> ConfigDict:
         raise UserError(f"{path}: not a config file ({error})") from error
     if argument and get_config.__code__.co_argcount == 0:
         raise UserError(f"--config {path.stem}:{argument}: this config takes no argument")
-    return get_config(argument) if argument else get_config()
+    try:
+        return get_config(argument) if argument else get_config()
+    except (KeyError, ValueError):
+        raise UserError(f"--config {path.stem}:{argument}: no such argument; the head of {path} lists them") from None
 
 
 def _parse(key: str, default: Any, text: str) -> Any:

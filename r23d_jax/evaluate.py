@@ -6,7 +6,7 @@ for any batch size and number of devices or hosts. A result exists only after th
 
 import dataclasses
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -101,71 +101,87 @@ def evaluate(
       weights: handed to it.
       dataset, positions: which videos, in the order of the result.
       spec: frames and stride of a clip.
-      views: "dense" for every non-overlapping clip, "segments" for one of evenly spread frames, or a number
-        of uniformly spread clips.
+      views: "dense" for every non-overlapping clip, "segments" for one of evenly spread frames, a number of
+        uniformly spread clips, or "whole" for the whole video: see `batches.whole_views`. Whole videos are
+        evaluated length by length, so one program a length is compiled.
       crops: 1 or 3.
-      batch_size: views a step, over all devices; rounded up to divide over them.
+      batch_size: views of `spec.frames` frames a step, over all devices; fewer where whole videos are longer, so
+        that a batch has no more frames. Rounded up to divide over the devices.
       mesh, threads, prefetch: as in training.
       progress: show a bar.
 
     Raises:
       UserError: if any view was not seen exactly once. Nothing is reported then.
     """
-    plan = batches.eval_views(
-        dataset, positions, frames=spec.frames, stride=spec.stride, views=views, crops=crops
-    )
-    batch_size = -(-min(batch_size, len(plan)) // mesh.size) * mesh.size
-    stream = batches.eval_batches(
-        dataset,
-        plan,
-        batch_size=batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        threads=threads,
-        prefetch=prefetch,
-    )
-    logits = np.zeros((len(plan), len(dataset.class_names)), np.float32)
-    seen = np.zeros(len(plan), np.int64)
-    bar = tqdm(total=len(plan), unit="clip", desc="evaluate", leave=False, disable=None if progress else True)
+    options = {"stride": spec.stride, "crops": crops}
+    if views == "whole":
+        plans = batches.whole_views(dataset, positions, max_frames=spec.max_frames, **options)
+    else:
+        plans = [batches.eval_views(dataset, positions, frames=spec.frames, views=views, **options)]
+    total = sum(map(len, plans))
+    shown = progress and jax.process_index() == 0
+    bar = tqdm(total=total, unit="clip", desc="evaluate", leave=False, disable=None if shown else True)
+    parts = []
+    with bar:
+        for plan in plans:
+            size = max(1, batch_size * spec.frames // plan.indices.shape[1]) if views == "whole" else batch_size
+            size = -(-min(size, len(plan)) // mesh.size) * mesh.size
+            stream = batches.eval_batches(
+                dataset, plan, batch_size=size, process_index=jax.process_index(),
+                process_count=jax.process_count(), threads=threads, prefetch=prefetch,
+            )  # fmt: skip
+            with stream:
+                parts.append(_logits(eval_step, weights, parallel.to_device(stream, mesh), len(plan), bar))
+    logits, seen = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if not np.all(seen == 1):
+        missed, twice = int(np.sum(seen == 0)), int(np.sum(seen > 1))
+        raise UserError(f"evaluation refused: of {total} views {missed} were not seen, {twice} more than once")
+    video = np.concatenate([plan.video for plan in plans])
+    if not np.all(np.isfinite(logits)):
+        name = dataset.videos[positions[video[np.argmin(np.isfinite(logits).all(axis=1))]]].name
+        raise UserError(f"evaluation refused: the network's output for video {name} is not finite")
+    return _average(dataset, positions, video, logits)
+
+
+def _logits(
+    eval_step: Callable[..., Any], weights: Any, stream: Iterable[parallel.Batch], count: int, bar: tqdm
+) -> tuple[np.ndarray, np.ndarray]:
+    """Runs the batches: logits float32 [count, C] of each view, and int64 [count], how often it was seen."""
+    logits, seen = None, np.zeros(count, np.int64)
 
     def collect(output):
+        nonlocal logits
         rows, index = jax.device_get(output)
+        if logits is None:
+            logits = np.zeros((count, rows.shape[1]), np.float32)
         valid = index >= 0
         logits[index[valid]] = rows[valid]
         np.add.at(seen, index[valid], 1)
         bar.update(int(valid.sum()))
 
     pending = None
-    with stream:
-        for batch in parallel.to_device(stream, mesh):
-            output = eval_step(weights, batch)
-            if pending is not None:  # one batch behind: the device never waits for the host
-                collect(pending)
-            pending = output
+    for batch in stream:
+        output = eval_step(weights, batch)
+        if pending is not None:  # one batch behind: the device never waits for the host
+            collect(pending)
+        pending = output
     collect(pending)
-    bar.close()
-    if not np.all(seen == 1):
-        missed, twice = int(np.sum(seen == 0)), int(np.sum(seen > 1))
-        raise UserError(f"evaluation refused: of {len(plan)} views {missed} were not seen, {twice} more than once")
-    if not np.all(np.isfinite(logits)):
-        name = dataset.videos[positions[plan.video[np.argmin(np.isfinite(logits).all(axis=1))]]].name
-        raise UserError(f"evaluation refused: the network's output for video {name} is not finite")
-    return _average(dataset, positions, plan, logits)
+    return logits, seen
 
 
-def _average(dataset, positions, plan, logits) -> Predictions:
+def _average(dataset, positions, video, logits) -> Predictions:
     videos = [dataset.videos[p] for p in positions]
     labels = np.asarray([video.label for video in videos], np.int32)
-    clips = np.bincount(plan.video, minlength=len(videos))
+    clips = np.bincount(video, minlength=len(videos))
     if not np.all(clips):
         raise UserError(f"evaluation refused: no view of video {videos[int(np.argmin(clips))].name}")
 
     def mean(values):
         total = np.zeros((len(videos), values.shape[1]), np.float64)
-        np.add.at(total, plan.video, values)
+        np.add.at(total, video, values)
         return (total / clips[:, None]).astype(np.float32)
 
-    right = metrics.ranks(logits, labels[plan.video]) < 1
+    right = metrics.ranks(logits, labels[video]) < 1
     return Predictions(
         names=np.asarray([video.name for video in videos]),
         labels=labels,
@@ -190,16 +206,23 @@ def protocol(
       dtype: the network's.
       weights: which weights ("last checkpoint").
     """
-    clips = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
-    if views == "segments":
-        clips = "one clip of the middles of equal parts:"
+    if views == "whole":
+        clips = (
+            f"the whole video as one clip (of more than {spec.max_frames} frames: the clips of {spec.max_frames} that "
+            f"cover it), lengths rounded up to a multiple of {batches.WHOLE_MULTIPLE} by looping the video"
+        )
+    elif views == "segments":
+        clips = f"one clip of the middles of equal parts: {spec.frames}-frame clips"
+    else:
+        many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
+        clips = f"{many} {spec.frames}-frame clips"
     stride = "" if spec.stride == 1 or views == "segments" else f" of stride {spec.stride}"
     stride += f" of {spec.flow} optical flow" if spec.flow else ""
     stride += f" at the video's own rate (the weights: {spec.fps:g} fps)" if spec.fps else ""
     resize = _size(spec.resize)
     crop = "centre crop" if crops == 1 else f"{crops} crops"
     return (
-        f"video level, mean of softmax over {clips} {spec.frames}-frame clips{stride}; {crop} "
+        f"video level, mean of softmax over {clips}{stride}; {crop} "
         f"{spec.crop}x{spec.crop} of frames resized to {resize} (stored {stored}); "
         f"test videos of split {split}; {weights}; {dtype}"
     )

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from r23d_jax import config as configs
+from r23d_jax import distributed, launch
 from r23d_jax.errors import Parser, UserError, run_command
 
 
@@ -17,6 +18,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--which", choices=("best", "last", "init"), default="last", help="what to evaluate: a "
                         "checkpoint, or the weights of config.init_from")  # fmt: skip
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    launch.add_flags(parser)
     rest, overrides = configs.split_overrides(argv)
     return parser.parse_args(rest), overrides
 
@@ -33,13 +35,14 @@ def main() -> int:
 
     compile_cache.enable()
     try:
-        if config.dataset.split != "all":
-            results = _run(jobs, flags, flags.workdir)
-        else:
-            results = _run_all(jobs, flags)
+        with distributed.joined(flags):
+            run = _run if config.dataset.split != "all" else _run_all
+            results = run(jobs, flags, flags.workdir)
     except Interrupted as interrupted:
         print(f"interrupted: {interrupted}", file=sys.stderr)
         return EXIT_STATUS
+    if not distributed.first():
+        return 0
     print(
         f"top1 {results['top1']:.4f}, mean class {results['mean_class']:.4f}, "
         f"{results['videos_evaluated']}/{results['videos_expected']} videos; {results['protocol']}"
@@ -64,13 +67,13 @@ def _run(jobs, flags, workdir: Path) -> dict:
     return two_stream.run(jobs, workdir, one, again=flags.mode == "eval")
 
 
-def _run_all(jobs, flags) -> dict:
+def _run_all(jobs, flags, workdir: Path) -> dict:
     """The three splits one after another, and their mean and spread."""
     from r23d_jax import splits
     from r23d_jax.data import records
 
-    if (flags.workdir / "checkpoints").exists():
-        raise UserError(f"{flags.workdir}: holds a run on one split; use a new workdir for dataset.split=all")
+    if (workdir / "checkpoints").exists():
+        raise UserError(f"{workdir}: holds a run on one split; use a new workdir for dataset.split=all")
     for config in jobs.values():  # before the first of three long runs
         dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
         for split in splits.NAMES:
@@ -80,8 +83,8 @@ def _run_all(jobs, flags) -> dict:
         copies = {name: config.copy_and_resolve_references() for name, config in jobs.items()}
         for config in copies.values():
             config.dataset.split = split
-        parts.append(_run(copies, flags, splits.folder(flags.workdir, split)))
-    return splits.write(flags.workdir, parts)
+        parts.append(_run(copies, flags, splits.folder(workdir, split)))
+    return splits.write(workdir, parts)
 
 
 if __name__ == "__main__":

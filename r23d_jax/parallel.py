@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,8 +14,9 @@ Batch = dict[str, jax.Array]
 
 
 def create_mesh() -> Mesh:
-    """All devices of all hosts along one axis, "data"."""
-    return Mesh(np.asarray(jax.devices()), ("data",))
+    """All devices of all hosts along one axis, "data", those of a host side by side: it holds a block of rows."""
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(devices), ("data",))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -25,6 +27,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_row(mesh: Mesh) -> NamedSharding:
     """The first axis divided over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts the arrays of a tree, the same in every process, on every device."""
+    sharding = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    # `device_put` would compare every array between the hosts, one collective each; their digests are compared already.
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x)), tree)
 
 
 def check_batch(batch_size: int, mesh: Mesh, parts: int = 1) -> None:

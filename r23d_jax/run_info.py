@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from r23d_jax.config import flatten
+from r23d_jax.config import flatten, from_flat
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
 from r23d_jax.files import write_json
@@ -35,17 +35,33 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> N
     flat = _json_values(config)
     started = any((workdir / "checkpoints").glob("*")) if (workdir / "checkpoints").is_dir() else False
     if path.is_file() and started:
-        try:
-            before = json.loads(path.read_text())
-            keys, fingerprint = before["config"], before["dataset"]["fingerprint"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: unreadable ({error}); use a new workdir") from None
-        differ = [k for k in flat if not k.startswith(_FREE) and keys.get(k) != flat[k]]
+        keys, fingerprint = recorded(workdir)
+        differ = [k for k in flat if not k.startswith(_FREE) and keys[k] != flat[k]]
         if differ:
-            shown = ", ".join(f"{k}={keys.get(k)!r} there, {flat[k]!r} now" for k in differ[:3])
+            shown = ", ".join(f"{k}={keys[k]!r} there, {flat[k]!r} now" for k in differ[:3])
             raise UserError(f"{workdir}: holds a run of another config ({shown}); use a new workdir")
         if fingerprint != dataset.fingerprint:
             raise UserError(f"{workdir}: holds a run on another build of the data set; use a new workdir")
+
+
+def recorded(workdir: Path) -> tuple[dict[str, Any], str]:
+    """The flat config and the data set's fingerprint in `config.json`; keys newer than it have their defaults.
+
+    Raises:
+      UserError: there is none, or it is unreadable.
+    """
+    path = workdir / "config.json"
+    try:
+        before = json.loads(path.read_text())
+        return _json_values(from_flat(before["config"])), before["dataset"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+        raise UserError(f"{path}: unreadable ({error}); use a new workdir") from None
+
+
+def facts(config: ConfigDict, dataset: VideoDataset) -> dict[str, Any]:
+    """What all processes of a run must have alike: every key but where the data lies, and which build it is."""
+    keys = {f"config.{key}": value for key, value in _json_values(config).items() if key != "dataset.data_dir"}
+    return {**keys, "data set": dataset.full_name, "fingerprint": dataset.fingerprint[:12]}
 
 
 @contextlib.contextmanager

@@ -1,13 +1,14 @@
 """The score of a checkpoint: evaluated, with its protocol, written to the workdir."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from r23d_jax import assemble, checkpoint, convert, evaluate, parallel, report, run_info
+from r23d_jax import assemble, checkpoint, convert, distributed, evaluate, models, parallel, report, run_info
 from r23d_jax.data import augment, records
 from r23d_jax.errors import UserError
 from r23d_jax.files import write_json
@@ -49,15 +50,22 @@ def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last", source
             f"training videos; set --config.dataset.split={trained_on}"
         )
     spec = card.preprocessing
+    if not spec.frames and config.eval.views != "whole" and jax.process_index() == 0:
+        print(
+            f"these weights' own protocol is the whole video: --config.eval.views=whole; evaluating "
+            f"{config.clip.frames}-frame clips instead (eval.views={config.eval.views})", file=sys.stderr,
+        )  # fmt: skip
     spec = dataclasses.replace(spec, frames=spec.frames or config.clip.frames)
     mesh = parallel.create_mesh()
     network = Functional(assemble.create(card.arch, {**card.model, "bn_epsilon": card.bn_epsilon}, config.dtype))
     evaluator = Evaluator(config, dataset, network, spec, card, mesh)
-    weights = jax.device_put(weights, parallel.replicated(mesh))
+    distributed.agree(run_info.facts(config, dataset) | {"checkpoint": card.tensors_sha256, "step": step})
+    weights = parallel.replicate(weights, mesh)
     results, predictions = evaluator.run(weights, step, card.init, name)
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         write_results(workdir, dataset, results, predictions, weights, card)
+    distributed.wait("results")
     return results
 
 
@@ -69,11 +77,14 @@ def write_results(workdir, dataset, results, predictions, weights, card) -> None
 
 
 class Evaluator:
-    """Evaluates one network on one data set's test videos; compiled once."""
+    """Evaluates one network on one data set's test videos; compiled once, or once a length for whole videos."""
 
     def __init__(self, config, dataset, network, spec, card, mesh):
         self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
         self._positions = dataset.subset(config.dataset.split, "test")
+        if config.eval.views == "whole":
+            _check_any_length(card)
+            self._spec = dataclasses.replace(spec, max_frames=config.eval.max_frames or spec.max_frames)
         step = make_eval_step(network, augment.eval_transform(spec, config.eval.crops, config.dtype))
         self._step = jax.jit(
             step, out_shardings=parallel.replicated(mesh), compiler_options=convolution.compiler_options()
@@ -117,6 +128,14 @@ def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
             f"the checkpoint knows {len(card.labels)} classes, {dataset.full_name} has {len(dataset.class_names)}"
             + (f" (without {differ[0]}, for one)" if differ else "")
             + ": fine-tune it on this data set first (init_from)"
+        )
+
+
+def _check_any_length(card: Card) -> None:
+    spec = models.SPECS.get(models.canonical(card.arch))
+    if spec is not None and spec.stem == "frames":
+        raise UserError(
+            f"config.eval.views='whole': {card.arch} takes clips of exactly {card.model['frames']} frames; use 'dense'"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r23d_jax import report
+from r23d_jax import distributed, report
 from r23d_jax.files import write_json
 
 NAMES = ("1", "2", "3")
@@ -38,8 +38,9 @@ def write(workdir: Path, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     results["protocol"] = "mean of splits 1, 2 and 3; each: " + parts[0]["protocol"].replace(
         "test videos of split 1", "test videos of the split"
     )
-    write_json(workdir / "results.json", results)
-    report.write(workdir)
+    if distributed.first():
+        write_json(workdir / "results.json", results)
+        report.write(workdir)
     return results
 
 

@@ -50,6 +50,12 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), key, params, stats, tx.init(learned), averages)
 
 
+def keys_of(key: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """The keys of one step's augmentation and dropout, of the run's key."""
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, step))
+    return augment_key, dropout_key
+
+
 def make_train_step(
     config: ConfigDict,
     network: Functional,
@@ -108,8 +114,7 @@ def make_train_step(
         return losses.mean(), grads, stats, jnp.swapaxes(logits, 0, 1).reshape(video.shape[0], -1)
 
     def step(state, batch):
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        augment_key, dropout_key = jax.random.split(key)
+        augment_key, dropout_key = keys_of(jax.random.wrap_key_data(state.key), state.step)
         video, targets = transform(augment_key, batch["frames"], batch["size"], batch["label"])
         learned = {name: state.params[name] for name in state.params if name in learning}
         frozen = {name: state.params[name] for name in state.params if name not in learning}

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from r23d_jax import assemble, checkpoint, convert, optim, parallel, run_info, score
+from r23d_jax import assemble, checkpoint, convert, distributed, optim, parallel, run_info, score
 from r23d_jax.data import augment, batches, records
 from r23d_jax.errors import UserError
 from r23d_jax.functional import Functional, weights_of
@@ -98,13 +98,15 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
             params, stats = ({name: weights[name] for name in part} for part in (params, stats))
         state = init_state(params, stats, tx, learning, config.ema, config.seed)
     start = int(state.step)
-    state = jax.device_put(state, parallel.replicated(mesh))
+    distributed.agree(run_info.facts(config, dataset) | {"step": start, "state": distributed.digest(_flat(state))})
+    state = parallel.replicate(state, mesh)
     card = _card(config, arguments, dataset, model, spec, init)
 
     if writer:
         run_info.claim_workdir(workdir, config, dataset)
         if not known:
             stack.enter_context(run_info.locked(workdir))
+    distributed.check_shared(workdir)
     log = Log(workdir, total_steps, start, writer)
     stack.callback(log.close)
     for line in [*lines, _summary(config, dataset, training, params, learning, total_steps, mesh)]:
@@ -167,18 +169,21 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
     with Interrupt() as interrupt:
         if resumed and eval_every and step % eval_every == 0 and step < total_steps and not checkpoints.scored(step):
             evaluate_now()  # the run was stopped between this checkpoint and its evaluation
-        while step < total_steps and not out_of_time():
+        _, spent = distributed.decide(False, out_of_time())
+        while step < total_steps and not spent:
             waiting = time.perf_counter()
             batch = next(stream)
             waited += time.perf_counter() - waiting
             state, scalars = train_step(state, batch)
             window.append(scalars)
             step += 1
-            interrupted = interrupt.received  # once: a signal may come at any time
-            at_end = step == total_steps or out_of_time()
+            logging = step % config.log_every == 0
+            # Once a step, for a signal may come at any time; with several hosts when all wait for the device anyway.
+            interrupted, spent = distributed.decide(interrupt.received, out_of_time(), due=logging)
+            at_end = step == total_steps or spent
             evaluating = bool(eval_every) and step % eval_every == 0 and not at_end
             saving = step % save_every == 0 or evaluating or at_end
-            if step % config.log_every == 0 or saving:
+            if logging or saving:
                 window = _fetch(window, workdir, step)  # waits for the device
                 elapsed = time.perf_counter() - began
                 seconds += elapsed
@@ -212,6 +217,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         checkpoints.score(step, results["top1"])
         if writer:
             score.write_results(workdir, dataset, results, predictions, weights, card)
+        distributed.wait("results")
         if interrupt.received:
             raise interrupt.stop(f"the run in {workdir} is finished and its results are written")
     return results
@@ -241,6 +247,10 @@ def _rest(state: TrainState) -> dict[str, Any]:
     if state.ema:
         rest |= {f"raw.{name}": value for name, value in {**state.params, **state.stats}.items()}
     return {**rest, "step": state.step, "key": state.key}
+
+
+def _flat(state: TrainState) -> dict[str, Any]:
+    return {**state.evaluated(), **_rest(state)}
 
 
 def _restore(like: TrainState, saved: dict[str, np.ndarray], rest: dict[str, np.ndarray]) -> TrainState:

@@ -9,6 +9,7 @@ evaluated first, into DIR/rgb and DIR/flow. Where both are workdirs of dataset.s
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from r23d_jax import checkpoint, fusion, report, run_info, score, splits, study, train
+from r23d_jax import checkpoint, distributed, fusion, report, run_info, score, splits, study, train
 from r23d_jax import config as configs
 from r23d_jax.data import records
 from r23d_jax.errors import Parser, UserError, run_command
@@ -66,10 +67,13 @@ def _config_of(folder: Path, source: Path, data_dir: str | None) -> ConfigDict:
 def write(out: Path, rgb: Stream, flow: Stream, weights: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:
     """Fuses, and writes `predictions.npz`, `results.json` and `report.html`."""
     results, predictions = fusion.fuse(rgb, flow, weights)
-    out.mkdir(parents=True, exist_ok=True)
-    predictions.save(out / "predictions.npz")
-    write_json(out / "results.json", results)
-    report.write(out)
+    for part, stream in zip(results["streams"], (rgb, flow), strict=True):
+        part["from"] = os.path.relpath(stream.origin.resolve().parent, out.resolve())
+    if distributed.first():
+        out.mkdir(parents=True, exist_ok=True)
+        predictions.save(out / "predictions.npz")
+        write_json(out / "results.json", results)
+        report.write(out)
     return results
 
 

@@ -157,6 +157,12 @@ def normalise(video: jax.Array, spec: Preprocessing) -> jax.Array:
     return video * np.float32(1 / 255 / std) - (mean / std).astype(np.float32)
 
 
+def denormalise(video: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """What `normalise` was given, float32 0..255 as stored, from its result."""
+    std, mean = np.asarray(spec.std, np.float32), np.asarray(spec.mean, np.float32)
+    return (np.asarray(video, np.float32) * std + mean) * np.float32(255)
+
+
 def _matrix(start: jax.Array, length: jax.Array, limit: jax.Array, stored: int, wanted: int) -> jax.Array:
     """Weights float32 [B, wanted, stored] that map stored pixels to the wanted ones along one axis.
 

@@ -20,6 +20,7 @@ from r23d_jax.data.workers import Job, Processes, Threads, cores
 from r23d_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+WHOLE_MULTIPLE = 16  # frames: lengths of whole videos are rounded up to it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +143,6 @@ def eval_views(
         or a number of clips spread evenly; see `data.clips`.
       crops: 1 or 3.
     """
-    if crops not in (1, 3):
-        raise UserError(f"eval.crops={crops}: must be 1 or 3")
     if not (views in ("dense", "segments") or (isinstance(views, int) and views >= 1)):
         raise UserError(f'eval.views={views}: must be "dense", "segments" or a number of at least 1')
 
@@ -155,8 +154,41 @@ def eval_views(
         return clips.uniform(length, frames, stride, views)
 
     found = [of(dataset.videos[position].num_frames) for position in positions]
+    return _views(positions, np.arange(len(positions)), found, crops)
+
+
+def whole_views(
+    dataset: VideoDataset, positions: np.ndarray, *, stride: int = 1, max_frames: int, crops: int = 1
+) -> list[Views]:
+    """Lists the views of videos that are seen whole, those of one length together, the shortest first.
+
+    A video is one clip, its length rounded up to a multiple of 16 frames by looping it; a video of more than
+    `max_frames` is as many clips of that length as cover it. See `clips.whole`. All views of a video have one
+    length.
+
+    Args:
+      dataset, positions: which videos; `Views.video` counts in all of them.
+      stride: of a clip.
+      max_frames: the longest clip.
+      crops: 1 or 3.
+    """
+    lengths = [dataset.videos[position].num_frames for position in positions]
+    found = [clips.whole(length, stride, max_frames, WHOLE_MULTIPLE) for length in lengths]
+    groups: dict[int, list[int]] = {}
+    for index, part in enumerate(found):
+        groups.setdefault(part.shape[1], []).append(index)
+    return [
+        _views(positions, np.asarray(group), [found[index] for index in group], crops)
+        for _, group in sorted(groups.items())
+    ]
+
+
+def _views(positions: np.ndarray, videos: np.ndarray, found: list[np.ndarray], crops: int) -> Views:
+    """The views of some of the videos at `positions`: `videos` [N] says which, `found` N times int [clips, T]."""
+    if crops not in (1, 3):
+        raise UserError(f"eval.crops={crops}: must be 1 or 3")
     counts = [len(part) for part in found]
-    video = np.repeat(np.arange(len(found), dtype=np.int32), counts)
+    video = np.repeat(videos.astype(np.int32), counts)
     view = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
     indices = np.concatenate(found)
     video, view, indices = (np.repeat(x, crops, axis=0) for x in (video, view, indices))

@@ -80,6 +80,26 @@ def uniform(num_frames: int, frames: int, stride: int, views: int) -> np.ndarray
     return np.stack([at(start, num_frames, frames, stride) for start in starts])
 
 
+def whole(num_frames: int, stride: int, max_frames: int, multiple: int = 1) -> np.ndarray:
+    """The whole video as one clip, or as many clips of `max_frames` as cover it where it is longer.
+
+    Args:
+      num_frames: in the video.
+      stride: between a clip's frames.
+      max_frames: of a clip.
+      multiple: the one clip is made longer, up to a multiple of this but not beyond `max_frames`, by looping
+        the video: programs have fixed shapes, and so videos of many lengths share a few.
+
+    Returns:
+      int32 [clips, frames]. Clips that cover a video start evenly spread, and overlap.
+    """
+    _check(num_frames, max_frames, stride)
+    frames = -(-num_frames // stride)
+    if frames > max_frames:
+        return uniform(num_frames, max_frames, stride, -(-frames // max_frames))
+    return at(0, num_frames, min(-(-frames // multiple) * multiple, max_frames), stride)[None]
+
+
 def _check(num_frames: int, frames: int, stride: int) -> None:
     for name, value in (("num_frames", num_frames), ("frames", frames), ("stride", stride)):
         if value < 1:

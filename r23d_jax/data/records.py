@@ -20,6 +20,7 @@ from r23d_jax.errors import UserError
 BUILDER = "tfds_ucf101"
 INDEX = "videos.json"
 FORMAT = 1
+_LONGEST_SIDE = 65535  # JPEG has no larger one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -264,6 +265,10 @@ def _parse(fields: dict[str, Any]) -> tuple[tuple[Video, ...], dict[str, Any]]:
         if Path(name).name != name or not isinstance(facts["bytes"], int):
             raise ValueError(f"shard {name!r}")
     videos = tuple(_video(entry, len(class_names), splits) for entry in fields["videos"])
+    stored = sum(facts["bytes"] for facts in fields["shards"].values())
+    for video in videos:
+        if video.num_frames > stored:  # a frame is a byte at the least, and this many would fill the memory
+            raise ValueError(f"num_frames is {video.num_frames} in video {video.name}, of shards of {stored} bytes")
     if not videos:
         raise ValueError("no videos")
     if len({video.name for video in videos}) != len(videos):
@@ -282,6 +287,8 @@ def _video(entry: dict[str, Any], classes: int, splits: tuple[str, ...]) -> Vide
     for key, value in whole.items():
         if type(value) is not int or value < (-1 if key in ("group", "clip") else 0 if key == "label" else 1):
             raise ValueError(f"{key} is {value!r} in video {entry['name']}")
+        if key in ("height", "width") and value > _LONGEST_SIDE:
+            raise ValueError(f"{key} is {value} in video {entry['name']}")
     if not isinstance(entry["name"], str) or whole["label"] >= classes:
         raise ValueError(f"label is {whole['label']} of {classes} classes in video {entry['name']}")
     membership = {split: entry["splits"].get(split, "neither") for split in splits}
