@@ -9,8 +9,10 @@ A checkpoint is a folder: `card.json`, `weights/` (Orbax: what is evaluated), an
 under another name and renamed when complete, so a folder with a number for a name is always a whole one.
 """
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -260,9 +262,10 @@ def _write(folder: Path, trees: dict[str, Mapping[str, Any]], card: cards.Card, 
         shutil.rmtree(writing)
     writing.mkdir(parents=True)
     try:
+        _check_space(writing, trees)
         for name, tree in trees.items():
             if tree:
-                _checkpointer().save((writing / name).resolve(), {k: np.asarray(v) for k, v in tree.items()})
+                _save_tree(writing / name, tree)
         weights = {k: np.asarray(v) for k, v in trees["weights"].items()}
         fields = {**card.to_dict(), "tensors_sha256": cards.tree_sha256(weights)}
         write_json(writing / cards.FILE_NAME, fields)
@@ -275,6 +278,30 @@ def _write(folder: Path, trees: dict[str, Mapping[str, Any]], card: cards.Card, 
     except BaseException:
         shutil.rmtree(writing, ignore_errors=True)
         raise
+
+
+def _check_space(folder: Path, trees: Mapping[str, Mapping[str, Any]]) -> None:
+    """Before anything is written: TensorStore's tasks that fail side by side write tracebacks of their own."""
+    needed = sum(np.asarray(value).nbytes for tree in trees.values() for value in tree.values()) + (1 << 20)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        text = f"{os.strerror(errno.ENOSPC)}: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
+        raise OSError(errno.ENOSPC, text)
+
+
+def _save_tree(folder: Path, tree: Mapping[str, Any]) -> None:
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.CRITICAL)  # Orbax would write a traceback, and raise the error besides
+    try:
+        _checkpointer().save(folder.resolve(), {k: np.asarray(v) for k, v in tree.items()})
+    except ValueError as error:  # what TensorStore makes of a full disk
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
+    finally:
+        absl.setLevel(level)
 
 
 def _restore(folder: Path) -> Tensors:

@@ -141,12 +141,9 @@ def _views(count: int, spec: Preprocessing, views: str | int) -> np.ndarray:
     """int [clips, frames] into an axis of `count` frames."""
     frames = spec.frames
     if not frames:
-        whole = -(-count // spec.stride)
-        if whole <= spec.max_frames:
-            return clips.at(0, count, whole, spec.stride)[None]
+        if views == "dense" or -(-count // spec.stride) <= spec.max_frames:
+            return clips.whole(count, spec.stride, spec.max_frames)
         frames = spec.max_frames
-        if views == "dense":  # a whole video has no end to leave out: as many as cover it, overlapping
-            views = -(-whole // frames)
     if views == "dense":
         return clips.every(count, frames, spec.stride)
     return clips.uniform(count, frames, spec.stride, views)

@@ -3,9 +3,12 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from tqdm import tqdm
+
+from r23d_jax.errors import UserError, one_line
 
 
 class Log:
@@ -20,27 +23,31 @@ class Log:
     """
 
     def __init__(self, workdir: Path, total: int, start: int, writer: bool = True):
-        self._writer = writer
+        self._writer, self._failed = writer, False
         if not writer:
             return
-        from tensorboardX import SummaryWriter  # where PyTorch is installed it imports all of it
-
-        path = Path(workdir) / "metrics.jsonl"
+        path = self._path = Path(workdir) / "metrics.jsonl"
         kept = [line for line in read_metrics(workdir) if line["step"] <= start] if start else []
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(temporary, path)
         self._file = path.open("a", buffering=1)
-        self._events = SummaryWriter(str(workdir), purge_step=start + 1 if start else None)
+        self._events = _Events(Path(workdir), start)
         self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=None)
 
     def write(self, step: int, epoch: float, seconds: float, scalars: dict[str, float]) -> None:
         """One line of `metrics.jsonl`, and the same scalars to TensorBoard."""
         if self._writer:
             line = {"step": step, "epoch": round(epoch, 4), "seconds": round(seconds, 3), **scalars}
-            self._file.write(json.dumps(line) + "\n")
-            for name, value in scalars.items():
-                self._events.add_scalar(name, value, step)
+            try:
+                self._file.write(json.dumps(line) + "\n")
+                self._events.write(step, scalars)
+            except OSError as error:
+                self._failed = True
+                reason = f"cannot be written ({one_line(error)})"
+                raise UserError(
+                    f"{self._path}: {reason}; what was saved is whole, and the same command continues from there"
+                ) from error
 
     def progress(self, step: int, text: str) -> None:
         """Moves the bar to `step`."""
@@ -56,8 +63,33 @@ class Log:
     def close(self) -> None:
         if self._writer:
             self._bar.close()
+        if self._writer and not self._failed:  # else closing would fail again, and hide why
             self._events.close()
             self._file.close()
+
+
+class _Events:
+    """TensorBoard's file. Written at once and in this thread: tensorboardX's own dies of a full disk, and then the
+    run waits for it without end.
+    """
+
+    def __init__(self, workdir: Path, start: int):
+        from tensorboardX.event_file_writer import EventsWriter  # where PyTorch is installed it imports all of it
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._Event, self._Summary = event_pb2.Event, summary_pb2.Summary
+        self._file = EventsWriter(str(workdir / "events"))
+        if start:  # what was shown of later steps is void
+            status = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._file.write_event(self._Event(step=start + 1, session_log=status))
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        values = [self._Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        self._file.write_event(self._Event(wall_time=time.time(), step=step, summary=self._Summary(value=values)))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def read_metrics(workdir: Path) -> list[dict]:

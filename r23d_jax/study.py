@@ -135,21 +135,21 @@ def finished(workdir: Path, config: ConfigDict, fingerprint: str, steps: int) ->
       fingerprint: the data set's.
       steps: of the whole run; fewer will do where `config.budget_minutes` are used up.
     """
+    from r23d_jax import run_info
+    from r23d_jax.logs import read_metrics
+
     try:
         results = json.loads((workdir / "results.json").read_text())
-        claim = json.loads((workdir / "config.json").read_text())["config"]
-        wanted = json.loads(json.dumps(configs.flatten(config)))
-        evaluation = [key for key in wanted if key.startswith("eval.")]
-        same = all(claim[key] == wanted[key] for key in evaluation)
+        before, _ = run_info.recorded(workdir)
+        wanted = configs.flatten(config)
+        same = all(before[key] == wanted[key] for key in wanted if key.startswith("eval."))
         for key, value in (("arch", config.arch), ("seed", config.seed), ("dataset_fingerprint", fingerprint)):
             same = same and results[key] == value
         complete = results["videos_expected"] == results["videos_evaluated"] and results["step"] >= steps
         if config.budget_minutes and not complete:
-            from r23d_jax.logs import read_metrics
-
             spent = max((line["seconds"] for line in read_metrics(workdir)), default=0)
             complete = spent > config.budget_minutes * 60
-    except (OSError, ValueError, KeyError, TypeError):  # half a run, or none
+    except (OSError, ValueError, KeyError, TypeError, UserError):  # half a run, or none
         return None
     return results if same and complete else None
 

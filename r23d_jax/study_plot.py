@@ -45,7 +45,7 @@ def _draw(axes, row) -> tuple[float, float]:
     """The network's runs, mean and spread; returns where its mark is."""
     from matplotlib.transforms import ScaledTranslation
 
-    name, _, colour, mark = _kind(row["network"])
+    _, _, colour, mark = _kind(row["network"])
     x, score = row["gmacs"], row["top1"]
     values = [100 * value for value in score["values"]]
     mean, deviation = 100 * score["mean"], 100 * (score["deviation"] or 0)
@@ -62,17 +62,16 @@ def _draw(axes, row) -> tuple[float, float]:
 def _axes(axes, study, rows) -> None:
     from matplotlib.lines import Line2D
 
-    chance = 100 / study["classes"]
-    values = [100 * value for row in rows for value in row["top1"]["values"]]
-    scores = [row["top1"] for row in rows]
-    values += [100 * (score["mean"] + sign * (score["deviation"] or 0)) for score in scores for sign in (-1, 1)]
-    span = max(max(values) - min(*values, chance), 5)
+    chance, scores = 100 / study["classes"], [row["top1"] for row in rows]
+    spread = [score["mean"] + sign * (score["deviation"] or 0) for score in scores for sign in (-1, 1)]
+    shown = [chance, *(100 * value for value in [*spread, *(v for score in scores for v in score["values"])])]
+    low, high = min(shown), max(shown)
+    span = max(high - low, 5)
     axes.axhline(chance, color=_SOFT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), xytext=(-4, 3),
                   textcoords="offset points", ha="right", color=_SOFT, fontsize=8)  # fmt: skip
-    axes.set_ylim(max(min(*values, chance) - 0.08 * span, -2), min(max(values) + 0.10 * span, 104))
-    high = max(row["gmacs"] for row in rows)
-    axes.set_xlim(0, 1.12 * high)
+    axes.set_ylim(max(low - 0.08 * span, -2), min(high + 0.10 * span, 104))
+    axes.set_xlim(0, 1.12 * max(row["gmacs"] for row in rows))
     axes.set_xlabel("GMAC a clip, forward, by the compiler's analysis", color=_INK)
     axes.set_ylabel("top-1, % of test videos", color=_INK)
     axes.grid(color=_RULE, linewidth=0.8)
@@ -81,8 +80,8 @@ def _axes(axes, study, rows) -> None:
     for side in axes.spines.values():
         side.set_visible(False)
     runs = max(len(row["top1"]["values"]) for row in rows)
-    spread = f"; mean and standard deviation of {runs} seeds, dots are runs" if runs > 1 else "; one seed"
-    axes.set_title(f"{study['dataset']}, split {study['split']}{spread}", loc="left", fontsize=10, color=_INK)
+    seeds = f"; mean and standard deviation of {runs} seeds, dots are runs" if runs > 1 else "; one seed"
+    axes.set_title(f"{study['dataset']}, split {study['split']}{seeds}", loc="left", fontsize=10, color=_INK)
     kinds = [kind for kind in _KINDS if any(_kind(row["network"]) is kind for row in rows)]
     handles = [Line2D([], [], color=kind[2], marker=kind[3], linestyle="", label=kind[0]) for kind in kinds]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.11), ncols=len(kinds), frameon=False,
@@ -124,7 +123,7 @@ def _place_one(axes, renderer, name, mark, taken, frame) -> None:
             )  # fmt: skip
             box = note.get_window_extent(renderer) if not far else _text_box(note, renderer)
             covered = sum(_overlap(box, other) for other in taken) + 10 * _outside(box, frame)
-            price = covered + 0.6 * distance + abs(at[0] - (box.x0 + box.x1) / 2) * 0.01
+            price = 3 * covered + 0.6 * distance + abs(at[0] - (box.x0 + box.x1) / 2) * 0.01
             if best is None or price < best[0]:
                 if best is not None:
                     best[1].remove()

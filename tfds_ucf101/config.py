@@ -28,8 +28,9 @@ class VideoConfig(tfds.core.BuilderConfig):
       min_frames: a video with fewer frames counts as unreadable.
       max_unreadable: so many unreadable videos are left out and reported; with more the build fails.
       classes: names of the classes to build; all of them if empty.
-      subset: true if only a part of UCF101's, or of the listed videos is there.
-      lists: "auto" (ucfTrainTestlist where it is there, else the rule by groups), "required" or "ignore".
+      subset: true if only a part of UCF101's, HMDB51's, or of the listed videos is there.
+      lists: "auto" (UCF101's, HMDB51's or CSV lists where they are there, else the rule by groups), "required" or
+        "ignore".
       motion: render the `motion` data set instead of reading a folder; {} or any of seed, groups, clips,
         frames and size; see `tfds_ucf101/motion.py`.
       flow: store the optical flow between the frames and not the frames: "tvl1", "farneback" or "dis", as

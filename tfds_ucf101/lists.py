@@ -83,6 +83,27 @@ def is_ucf101(class_names: Iterable[str]) -> bool:
     return sorted(name.casefold() for name in class_names) == sorted(n.casefold() for n in UCF101_CLASSES)
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names sorted, but UCF101's own order for its classes: it puts Hammering before HammerThrow."""
+    names = sorted(names)
+    if is_ucf101(names):
+        by_name = {name.casefold(): name for name in names}
+        return [by_name[name.casefold()] for name in UCF101_CLASSES]
+    return names
+
+
+def check_class_names(names: Sequence[str], where: Path) -> tuple[str, ...]:
+    """The names, if each can be a folder's and none differs from another in case only; else a `UserError`."""
+    folded: dict[str, str] = {}
+    for name in names:
+        if "/" in name or name.startswith(".") or not name.isprintable():
+            raise UserError(f"{where}: {name!r} cannot be the name of a class folder")
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise UserError(f"{where}: the classes {other} and {name} differ in upper and lower case only")
+    return tuple(names)
+
+
 def read_class_list(path: Path) -> list[str]:
     """Reads classInd.txt: lines of a number, counting from 1, and a class name.
 
@@ -102,9 +123,7 @@ def read_class_list(path: Path) -> list[str]:
     for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"{path} names the class {name} {count} times")
-        if "/" in name or name.startswith("."):
-            raise UserError(f"{path}: {name!r} cannot be the name of a class folder")
-    return names
+    return list(check_class_names(names, path))
 
 
 def read_split_list(path: Path, class_names: Sequence[str]) -> list[str]:

@@ -69,7 +69,6 @@ def serialize(source: Source, video: StoredVideo) -> bytes:
 
 def index_entry(source: Source, video: StoredVideo, splits: Sequence[str]) -> dict[str, Any]:
     """The video's entry in videos.json, with its side in each of the splits that exist."""
-    roles = dict(zip(lists.SPLITS, source.roles, strict=True))
     return {
         "name": source.name,
         "label": source.label,
@@ -79,9 +78,15 @@ def index_entry(source: Source, video: StoredVideo, splits: Sequence[str]) -> di
         "num_frames": len(video.frames),
         "height": video.height,
         "width": video.width,
-        "splits": {split: lists.ROLES[roles[split]] for split in splits},
+        "splits": sides(source, splits),
         "sha256": digest(video.frames),
     }
+
+
+def sides(source: Source, splits: Sequence[str]) -> dict[str, str]:
+    """What the video is in each of the splits that exist: train, test or neither."""
+    roles = dict(zip(lists.SPLITS, source.roles, strict=True))
+    return {split: lists.ROLES[roles[split]] for split in splits}
 
 
 def digest(frames: Iterable[bytes]) -> str:

@@ -35,7 +35,9 @@ their videos; so there is no TFDS split `train` or `test`: load `videos` and cho
 """
 _INSTRUCTIONS = """
 Give --manual_dir=DIR with DIR/videos/<Class>/<file> or DIR/frames/<Class>/<video>/<image>, and, unless the
-names are like v_<Class>_g01_c01.avi, DIR/ucfTrainTestlist with classInd.txt, trainlist01.txt, testlist01.txt.
+names are like v_<Class>_g01_c01.avi, lists: DIR/ucfTrainTestlist with classInd.txt, trainlist01.txt and
+testlist01.txt, or HMDB51's DIR/testTrainMulti_7030_splits; or a table DIR/videos.csv with the columns path, label
+and split, where the videos may lie anywhere in DIR.
 """
 _CITATION = """
 @article{soomro2012ucf101,
@@ -141,13 +143,15 @@ class Builder(FileReaderBuilder):
             return
         root = Path(chosen.manual_dir)
         plan = sources.scan(root, use_lists=config.lists, classes=config.classes, subset=config.subset)
-        there = {video["name"] for video in written["videos"]}
-        planned = {source.name for source in plan.sources}
-        if not there <= planned or len(planned) != len(there) + len(written["unreadable"]):
-            raise UserError(
-                f"{self.data_path} was built of other videos than those of {root}: give another --data_dir, another "
-                "name in the config, or --overwrite to build it again"
-            )
+        again = "give another --data_dir, another name in the config, or --overwrite to build it again"
+        there = {video["name"]: video for video in written["videos"]}
+        planned = {source.name: source for source in plan.sources}
+        if not there.keys() <= planned.keys() or len(planned) != len(there) + len(written["unreadable"]):
+            raise UserError(f"{self.data_path} was built of other videos than those of {root}: {again}")
+        for name, video in there.items():
+            label, sides = plan.class_names[planned[name].label], records.sides(planned[name], plan.splits)
+            if (label, sides) != (written["class_names"][video["label"]], video["splits"]):
+                raise UserError(f"{self.data_path} was built by other lists than those of {root}, see {name}: {again}")
 
     def _download_and_prepare(
         self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
