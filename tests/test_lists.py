@@ -265,11 +265,9 @@ def test_ucf101_is_checked_unless_a_part_is_asked_for(tmp_path):
 def test_official_lists():
     if not OFFICIAL.is_dir():
         pytest.skip(f"{OFFICIAL} is not there: UCF101's lists are not part of the project")
-    class_names, splits = lists.read_lists(OFFICIAL)
-    assert tuple(class_names) == lists.UCF101_CLASSES
-    groups = {
-        key: lists.group_and_clip(key)[0] for sides in splits.values() for keys in sides for key in keys
-    }
+    listed = lists.read_lists(OFFICIAL)
+    assert listed.class_names == lists.UCF101_CLASSES
+    splits, groups = listed.splits, {key: lists.group_and_clip(key)[0] for key in listed.mentioned}
     lists.check_ucf101(len(groups), splits)
     lists.check_no_leak(splits, groups)
     by_rule = lists.split_by_groups(groups, "here")
