@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from r23d_jax import metrics, parallel
 from r23d_jax.data import batches, records
+from r23d_jax.data import views as planning
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.weights.card import Preprocessing
 
@@ -102,7 +103,7 @@ def evaluate(
       dataset, positions: which videos, in the order of the result.
       spec: frames and stride of a clip.
       views: "dense" for every non-overlapping clip, "segments" for one of evenly spread frames, a number of
-        uniformly spread clips, or "whole" for the whole video: see `batches.whole_views`. Whole videos are
+        uniformly spread clips, or "whole" for the whole video: see `data.views.whole_views`. Whole videos are
         evaluated length by length, so one program a length is compiled.
       crops: 1 or 3.
       batch_size: views of `spec.frames` frames a step, over all devices; fewer where whole videos are longer, so
@@ -113,11 +114,9 @@ def evaluate(
     Raises:
       UserError: if any view was not seen exactly once. Nothing is reported then.
     """
-    options = {"stride": spec.stride, "crops": crops}
-    if views == "whole":
-        plans = batches.whole_views(dataset, positions, max_frames=spec.max_frames, **options)
-    else:
-        plans = [batches.eval_views(dataset, positions, frames=spec.frames, views=views, **options)]
+    plans = planning.plans(
+        dataset, positions, frames=spec.frames, stride=spec.stride, max_frames=spec.max_frames, views=views, crops=crops
+    )
     total = sum(map(len, plans))
     shown = progress and jax.process_index() == 0
     bar = tqdm(total=total, unit="clip", desc="evaluate", leave=False, disable=None if shown else True)
@@ -209,7 +208,7 @@ def protocol(
     if views == "whole":
         clips = (
             f"the whole video as one clip (of more than {spec.max_frames} frames: the clips of {spec.max_frames} that "
-            f"cover it), lengths rounded up to a multiple of {batches.WHOLE_MULTIPLE} by looping the video"
+            f"cover it), lengths rounded up to a multiple of {planning.WHOLE_MULTIPLE} by looping the video"
         )
     elif views == "segments":
         clips = f"one clip of the middles of equal parts: {spec.frames}-frame clips"

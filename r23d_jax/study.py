@@ -92,6 +92,8 @@ def run(config: ConfigDict, root: Path, archs: Sequence[str], seeds: int, debug:
     from r23d_jax.data import records
     from r23d_jax.interrupt import Interrupted
 
+    if config.streams:
+        raise UserError("config.streams: the study compares single networks; name the config of one stream")
     if config.dataset.split == "all":
         raise UserError("config.dataset.split='all': the study compares networks on one split; use 1, 2 or 3")
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)

@@ -15,6 +15,7 @@ import pytest
 
 from r23d_jax.data import batches
 from r23d_jax.data.records import VideoDataset
+from r23d_jax.data.views import eval_views, whole_views
 from r23d_jax.data.workers import Buffers
 from r23d_jax.errors import UserError
 
@@ -147,7 +148,7 @@ def test_balanced_gives_every_class_its_turn(dataset, training):
 @pytest.mark.parametrize("views", ["dense", "segments", 1, 3])
 def test_every_view_comes_once(dataset, views, crops):
     positions = dataset.subset("1", "test")
-    plan = batches.eval_views(dataset, positions, **CLIP, views=views, crops=crops)
+    plan = eval_views(dataset, positions, **CLIP, views=views, crops=crops)
     assert (plan.position == positions[plan.video]).all()
     assert sorted(set(plan.video)) == list(range(len(positions)))
     assert len({tuple(row) for row in np.stack([plan.video, plan.view, plan.crop], 1)}) == len(plan)
@@ -167,13 +168,38 @@ def test_every_view_comes_once(dataset, views, crops):
 
 
 def test_eval_batches_of_hosts_and_of_a_later_start(dataset):
-    plan = batches.eval_views(dataset, dataset.subset("1", "test"), **CLIP, crops=3)
+    plan = eval_views(dataset, dataset.subset("1", "test"), **CLIP, crops=3)
     whole = list(batches.eval_batches(dataset, plan, batch_size=8))
     parts = [list(batches.eval_batches(dataset, plan, batch_size=8, process_index=i, process_count=2)) for i in (0, 1)]
     joined = [{name: np.concatenate([p[name] for p in rows]) for name in rows[0]} for rows in zip(*parts, strict=True)]
     assert_equal(joined, whole)
     assert_equal(list(batches.eval_batches(dataset, plan, batch_size=8, start_step=2)), whole[2:])
     assert list(batches.eval_batches(dataset, plan, batch_size=8, start_step=99)) == []
+
+
+def test_whole_videos_by_length(dataset):
+    """`vary` makes videos of 1 to 20 frames: 16 frames, 20 as the longest allowed, or two clips of 18."""
+    positions = np.concatenate([dataset.subset("1", part) for part in ("train", "test")])
+    lengths = np.array([dataset.videos[position].num_frames for position in positions])
+    for longest, expected in ((32, {16, 32}), (20, {16, 20}), (18, {16, 18})):
+        plans = whole_views(dataset, positions, max_frames=longest, crops=3)
+        sizes = [plan.indices.shape[1] for plan in plans]
+        assert sizes == sorted(sizes) and set(sizes) == expected
+        video = np.concatenate([plan.video for plan in plans])
+        assert (np.bincount(video) == np.where(lengths > longest, 6, 3)).all()  # clips times crops
+        for plan in plans:
+            assert (plan.position == positions[plan.video]).all()
+            for index in range(len(plan)):
+                shown, length = set(plan.indices[index]), lengths[plan.video[index]]
+                assert shown == set(range(length)) or length > longest
+            whole = list(batches.eval_batches(dataset, plan, batch_size=4))
+            options = {"batch_size": 4, "process_count": 2}
+            hosts = [batches.eval_batches(dataset, plan, process_index=index, **options) for index in (0, 1)]
+            parts = list(zip(*hosts, strict=True))
+            joined = [{name: np.concatenate([part[name] for part in pair]) for name in pair[0]} for pair in parts]
+            assert_equal(joined, whole)
+            seen = np.concatenate([batch["index"] for batch in whole])
+            assert seen[seen >= 0].tolist() == list(range(len(plan)))
 
 
 # Memory
@@ -329,4 +355,4 @@ def test_wrong_options_are_told(dataset, training, options, message):
 @pytest.mark.parametrize("options", [{"views": 0}, {"views": "all"}, {"crops": 2}])
 def test_wrong_views_are_told(dataset, options):
     with pytest.raises(UserError, match=f"eval.{next(iter(options))}="):
-        batches.eval_views(dataset, dataset.subset("1", "test"), **CLIP, **options)
+        eval_views(dataset, dataset.subset("1", "test"), **CLIP, **options)

@@ -146,6 +146,22 @@ def test_uniform_views_reach_both_ends(num_frames, frames, stride, views):
         assert np.ptp(np.diff(found[:, 0])) <= 1
 
 
+@given(st.integers(1, 400), st.integers(1, 5), st.integers(1, 300), st.integers(1, 32))
+def test_whole_videos_are_covered(num_frames, stride, max_frames, multiple):
+    found = clips.whole(num_frames, stride, max_frames, multiple)
+    needed = -(-num_frames // stride)
+    assert found.shape[1] <= max_frames
+    if needed <= max_frames:
+        assert len(found) == 1 and needed <= found.shape[1] < needed + multiple
+        assert found.shape[1] % multiple == 0 or found.shape[1] == max_frames
+        assert found[0, :needed].tolist() == list(range(0, num_frames, stride))
+        assert (found[0] == np.arange(found.shape[1]) * stride % num_frames).all()
+    else:
+        assert found.shape == (-(-needed // max_frames), max_frames)
+        if stride == 1:
+            assert set(found.ravel()) == set(range(num_frames))
+
+
 @given(st.integers(1, 400), st.integers(1, 70), st.integers(0, 2**32))
 def test_segments_stay_in_their_parts(num_frames, frames, seed):
     found = clips.segments(num_frames, frames, np.random.default_rng(seed))

@@ -319,6 +319,8 @@ def test_frames_of_another_size_or_number_are_noticed(damaged):
         (lambda i: i["videos"][3].update(label=3), "label is 3 of 3 classes"),
         (lambda i: i["videos"][3].update(num_frames=0), "num_frames is 0"),
         (lambda i: i["videos"][3].update(height="12"), "height is '12'"),
+        (lambda i: i["videos"][3].update(width=10**9), "width is 1000000000"),
+        (lambda i: i["videos"][3].update(num_frames=10**12), "num_frames is 1000000000000"),
         (lambda i: i["videos"][3].update(name=i["videos"][4]["name"]), "two videos of one name"),
         (lambda i: i["videos"][3]["splits"].update({"1": "both"}), "splits are"),
         (lambda i: i["shards"].update({"../../etc/passwd": {"bytes": 1}}), "shard '../../etc/passwd'"),

@@ -55,7 +55,8 @@ def plain(key, frames, size, labels):
     return frames.astype(jnp.float32) / 255 - 0.5, jax.nn.one_hot(labels, CLASSES)
 
 
-def take_steps(*overrides, count=1, model=None, transform=plain):
+def prepare(*overrides, model=None, transform=plain):
+    """The step, not yet compiled, and the state before it."""
     plain_run = ("lr=0.1", "schedule.name=constant", "schedule.warmup_epochs=0", f"batch_size={BATCH}")
     config = configs.load("demo", [*plain_run, *overrides])
     model = model or network(config.dtype, config.model.dropout, config.freeze_batch_norm)
@@ -65,7 +66,11 @@ def take_steps(*overrides, count=1, model=None, transform=plain):
     rate = optim.schedule(config, 100, 10)
     tx = optim.create(config, rate, {name: factors[name] for name in learning})
     step = jax.jit(make_train_step(config, Functional(model), tx, rate, learning, transform))
-    before = init_state(params, stats, tx, learning, config.ema, config.seed)
+    return step, init_state(params, stats, tx, learning, config.ema, config.seed)
+
+
+def take_steps(*overrides, count=1, model=None, transform=plain):
+    step, before = prepare(*overrides, model=model, transform=transform)
     state, metrics = before, None
     for index in range(count):
         state, metrics = step(state, batch(index))
@@ -144,6 +149,14 @@ def test_dropout_is_a_function_of_seed_and_step():
     _, b, _ = take_steps(*options)
     _, c, _ = take_steps(*options, "seed=1")
     assert not changed(a.params, b.params) and changed(a.params, c.params)
+
+
+def test_all_seeds_share_one_program():
+    programs = []
+    for seed in (0, 1):
+        step, state = prepare("model.dropout=0.5", "accumulate=2", f"seed={seed}")
+        programs.append(step.lower(state, batch()).as_text())
+    assert programs[0] == programs[1]
 
 
 def test_label_smoothing_raises_the_floor_of_the_loss():

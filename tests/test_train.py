@@ -176,8 +176,10 @@ def test_init_from_takes_the_backbone_and_says_so(run, data, tmp_path, capsys):
 def test_weights_of_another_network_are_refused(run, data, tmp_path):
     with pytest.raises(UserError, match="a checkpoint of r2plus3d_18, not of r3d_18"):
         train.train_and_evaluate(load(data, f"init_from={run[0]}", "arch=r3d_18"), tmp_path)
-    with pytest.raises(UserError, match=r"another network.*is \[.*\], here \["):
+    with pytest.raises(UserError, match="a network of width 4, here config.model.width is 8"):
         train.train_and_evaluate(load(data, f"init_from={run[0]}", "model.width=8"), tmp_path)
+    with pytest.raises(UserError, match="another network.*layer3.1.* is not in it"):
+        train.train_and_evaluate(load(data, f"init_from={run[0]}", "model.layers=(1,1,2,1)"), tmp_path)
 
 
 def test_evaluating_on_other_classes_is_refused(run, tmp_path):
