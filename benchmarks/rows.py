@@ -105,7 +105,7 @@ def command(row: int, args: argparse.Namespace) -> list[str]:
     settings = {
         "dataset.data_dir": args.data_dir, "dataset.name": getattr(args, DATA[row]) or config.dataset.name,
         "clip.frames": args.frames if row != 11 else min(args.frames, 16), "clip.size": args.size,
-        "clip.resize": args.resize or f"{round(args.size * 8 / 7)},{round(args.size * 171 / 112)}",
+        "clip.resize": args.resize or _in_proportion(config, args.size),
         "model.width": args.width, "epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed,
     }  # fmt: skip
     if args.steps:
@@ -122,6 +122,12 @@ def command(row: int, args: argparse.Namespace) -> list[str]:
     return ["-m", "r23d_jax.main", "--config", f"configs/rows.py:{row}", "--workdir", str(workdir), *overrides]
 
 
+def _in_proportion(config, size: int) -> str:
+    sides = config.clip.resize if isinstance(config.clip.resize, tuple) else (config.clip.resize,)
+    sides = [str(round(side * size / config.clip.size + 1e-6)) for side in sides]
+    return ",".join(sides)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", help="built data sets; without it there is nothing to run")
@@ -129,7 +135,7 @@ def main() -> int:
     parser.add_argument("--rows", default="1,2,3,4,5,6,7,8,9,10,11", help="with commas between (default: all)")
     parser.add_argument("--frames", type=int, default=32, help="of a clip (default: 32; row 11: at most its 16)")
     parser.add_argument("--size", type=int, default=56, help="side of the network's input (default: 56)")
-    parser.add_argument("--resize", help="of the frames before the crop (default: 8/7 and 171/112 of --size)")
+    parser.add_argument("--resize", help="of the frames before the crop (default: in proportion)")
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage (default: 16; published 64)")
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--steps", type=int, default=0, help="instead of epochs")

@@ -3,7 +3,11 @@
 import os
 import tempfile
 
+from hypothesis import settings
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+settings.register_profile("busy machine", deadline=None)  # time is no property of what is tested
+settings.load_profile("busy machine")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Two cores spend most of a test compiling; runs of the same program, resumed ones say, need it only once.
     _CACHE = tempfile.TemporaryDirectory(prefix="r23d-test-cache-")
