@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 DEMO ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-blind test test-slow lint bench setup clean
+.PHONY: demo demo-blind test test-slow lint bench setup lock clean
 
 setup: $(VENV)/.run-time
 
@@ -46,6 +46,12 @@ test-slow: lint
 
 bench: $(VENV)/.tests
 	for file in benchmarks/*.py; do PYTHONPATH=. $(RUN) $$file || exit 1; done
+
+# After a change of requirements.txt.
+lock: setup
+	$(RUN) -m pip install --quiet uv==0.13.9
+	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from r23d_jax import cam, run_videos
+from r23d_jax import cam, lettering, run_videos
 from r23d_jax.data.video import Scaler, Video, display_size, target_size
 from r23d_jax.errors import UserError
 from r23d_jax.inference import Network
@@ -184,19 +184,10 @@ def _segment_at(segments: Sequence[Segment], seconds: float) -> int:
     return max(0, bisect.bisect_right(segments, seconds + 1e-6, key=lambda segment: segment.start) - 1)
 
 
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which matplotlib brings along and which has most alphabets."""
-    import matplotlib
-
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size) if path.is_file() else ImageFont.load_default(size)
-
-
 def _panel(segment: Segment, height: int, width: int) -> np.ndarray:
     """The labels, to go below a frame of that size: uint8 [h, width, 3], h even."""
     size = max(11, min(height, width) // 20)
-    font, line, margin = _font(size), round(size * 1.45), size // 2
+    font, line, margin = lettering.font(size), round(size * 1.45), size // 2
     # Always the same height, so that every frame of the video has the same size.
     panel_height = line * _LABELS + 2 * margin
     panel = Image.new("RGB", (width, panel_height + panel_height % 2), (24, 24, 24))
@@ -205,20 +196,12 @@ def _panel(segment: Segment, height: int, width: int) -> np.ndarray:
     for row, (label, score) in enumerate(segment.top[:_LABELS]):
         y = margin + row * line
         text, bar = ("#FFFFFF", "#FFB020") if row == 0 else ("#C8C8C8", "#A0A0A0")
-        draw.text((margin, y), _shorten(draw, label, font, bar_left - 2 * margin), fill=text, font=font)
+        draw.text((margin, y), lettering.shorten(draw, label, font, bar_left - 2 * margin), fill=text, font=font)
         draw.rectangle((bar_left, y + size * 0.2, bar_right, y + size), fill="#3A3A3A")
         end = bar_left + (bar_right - bar_left) * min(max(score, 0.0), 1.0)
         draw.rectangle((bar_left, y + size * 0.2, end, y + size), fill=bar)
         draw.text((width - margin, y), f"{100 * score:.0f} %", fill=text, font=font, anchor="ra")
     return np.asarray(panel)
-
-
-def _shorten(draw: ImageDraw.ImageDraw, text: str, font, width: int) -> str:
-    if draw.textlength(text, font) <= width:
-        return text
-    while text and draw.textlength(text + "…", font) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
 
 
 def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:

@@ -49,6 +49,7 @@ def joined(flags: argparse.Namespace) -> Iterator[None]:
         return
     _group = _Group(where, flags.heartbeat, flags.join_timeout)
     try:
+        _group.meet(flags.join_timeout)
         yield
     except Interrupted:
         _group.leave()
@@ -63,7 +64,7 @@ class _Group:
     """The processes that joined, seen from one of them."""
 
     def __init__(self, where: Place, heartbeat: int, join_timeout: int):
-        self.names, self._where, self._heartbeat, self._join_timeout = {}, where, heartbeat, join_timeout
+        self.names, self.count, self._where, self._heartbeat, self._join_timeout = {}, 0, where, heartbeat, join_timeout
         self._rounds = itertools.count()
         self._aborts = Aborts(self._explain, EXIT_STATUS)
         self._aborts.install()
@@ -91,8 +92,11 @@ class _Group:
         self.count = distributed.global_state.num_processes
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="hosts")
         self._watcher.start()
+
+    def meet(self, seconds: int) -> None:
+        """Learns the names of all hosts."""
         self.client.key_value_set(f"r23d/host/{self.me}", socket.gethostname())
-        self.wait("joined", join_timeout)
+        self.wait("joined", seconds)
         self.names = {int(key.rsplit("/", 1)[1]): name for key, name in self.client.key_value_dir_get("r23d/host")}
         if self.me == 0:
             print("processes: " + ", ".join(f"{i} on {self.names[i]}" for i in range(self.count)), file=sys.stderr)
@@ -167,7 +171,7 @@ class _Group:
 
     def _explain(self, text: str) -> str:
         """What the coordination service wrote when it ended this process, in one line."""
-        if not self.names:
+        if not self.count:
             at = self._where.coordinator or "the address that was found"
             return (
                 f"error: not all processes arrived at {at} within {self._join_timeout} s (--join-timeout); start the "
@@ -183,7 +187,7 @@ class _Group:
     def _named(self, text: str) -> list[str]:
         """The processes that the coordination service lists in a message, each on a line."""
         numbers = {int(number) for number in re.findall(r"^(\d+)$", text, re.MULTILINE)}
-        return [self.name(process) for process in sorted(numbers & self.names.keys())]
+        return [self.name(process) for process in sorted(numbers & set(range(self.count)))]
 
 
 def _check_port(coordinator: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from r23d_jax.files import write_bytes
 
+_BESIDE = 6  # points from a network's mark to the dots of its runs
 _INK, _SOFT, _RULE = "#1d2024", "#5c636c", "#dfdfd8"
 # Kinds of networks: the start of a paper's name, colour and mark; the first that fits.
 _KINDS = (
@@ -50,7 +51,7 @@ def _draw(axes, row) -> tuple[float, float]:
     values = [100 * value for value in score["values"]]
     mean, deviation = 100 * score["mean"], 100 * (score["deviation"] or 0)
     if len(values) > 1:  # beside the mark, which would hide them
-        beside = axes.transData + ScaledTranslation(6 / 72, 0, axes.figure.dpi_scale_trans)
+        beside = axes.transData + ScaledTranslation(_BESIDE / 72, 0, axes.figure.dpi_scale_trans)
         axes.scatter([x] * len(values), values, s=8, color=colour, alpha=0.6, linewidths=0, zorder=2, transform=beside)
     axes.errorbar(
         x, mean, deviation or None, fmt=mark, color=colour, markersize=6.5, markeredgecolor="white",
@@ -98,8 +99,11 @@ def _place(axes, renderer, rows, marks) -> None:
         taken.append(Bbox([at - 9, at + 9]))
         score = row["top1"]
         spread = [score["mean"] + sign * (score["deviation"] or 0) for sign in (-1, 1)]
-        ends = [axes.transData.transform((x, 100 * value))[1] for value in (*score["values"], *spread)]
-        taken.append(Bbox([[at[0] - 6, min(ends) - 3], [at[0] + 17, max(ends) + 3]]))
+        low, high = (axes.transData.transform((x, 100 * value))[1] for value in spread)
+        taken.append(Bbox([[at[0] - 6, low - 3], [at[0] + 6, high + 3]]))
+        runs = [axes.transData.transform((x, 100 * value)) + (_BESIDE / 72 * axes.figure.dpi, 0) for value in
+                score["values"]]  # fmt: skip
+        taken += [Bbox([run - 4, run + 4]) for run in runs]
     frame = axes.get_window_extent(renderer)
     # The most crowded first: they have the fewest places left.
     crowd = [sum(abs(x - u) / axes.get_xlim()[1] + abs(y - v) / 100 < 0.1 for u, v in marks) for x, y in marks]
@@ -114,11 +118,11 @@ def _place_one(axes, renderer, name, mark, taken, frame) -> None:
         for dx, dy in ((1, 0), (-1, 0), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7), (0, 1), (0, -1)):
             across = "left" if dx > 0 else "right" if dx < 0 else "center"
             up = "bottom" if dy > 0 else "top" if dy < 0 else "center"
-            far = distance > 22
+            far, colour = distance > 14, _kind(name)[2]
             note = axes.annotate(
                 name, mark, xytext=(dx * distance, dy * distance), textcoords="offset points", ha=across, va=up,
-                fontsize=8.5, color=_kind(name)[2], zorder=4,
-                arrowprops={"arrowstyle": "-", "color": _RULE, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4}
+                fontsize=8.5, color=colour, zorder=4,
+                arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.5, "linewidth": 0.7, "shrinkB": 4}
                 if far else None,
             )  # fmt: skip
             box = note.get_window_extent(renderer) if not far else _text_box(note, renderer)

@@ -164,12 +164,13 @@ def markdown(study: Mapping[str, Any]) -> str:
     lines = [
         f"# {study['dataset']}: {study['finished']} of {study['cells']} runs finished",
         "",
-        "| network | name | top-1 | mean class | parameters | GMAC | GMAC, shapes | training clips/s | training time |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network | name | top-1 | its runs | mean class | parameters | GMAC | GMAC, shapes | training clips/s "
+        "| training time |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in study["rows"]:
         cells = [
-            row["network"], ", ".join(f"`{name}`" for name in row["names"]), _score(row, "top1"),
+            row["network"], ", ".join(f"`{name}`" for name in row["names"]), _score(row, "top1"), _values(row["top1"]),
             _score(row, "mean_class"), f"{row['parameters'] / 1e6:.3g} M", f"{row['gmacs']:.3g}",
             f"{row['nominal_gmacs']:.3g}", _number(row["clips_per_second"]), _time(row["train_seconds"]),
         ]  # fmt: skip
@@ -212,6 +213,10 @@ def _score(row: Mapping[str, Any], name: str) -> str:
         return f"failed ({failed})" if failed else "not measured"
     spread = "" if score["deviation"] is None else f" ± {100 * score['deviation']:.1f}"
     return f"{100 * score['mean']:.1f}{spread} % ({len(score['values'])}{note})"
+
+
+def _values(score: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{100 * value:.1f}" for value in score["values"]) if score else ""
 
 
 def _number(value: float | None) -> str:

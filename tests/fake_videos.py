@@ -31,8 +31,8 @@ def write_video(path, count=24, size=(48, 64), fps=10, seed=0):
 
 def write_checkpoint(folder, spec=SPEC, arch="r2plus3d_18", labels=LABELS, seed=0, **source):
     """An untrained network of one narrow block a stage, with running statistics that are not neutral."""
-    arguments = {"num_classes": 3, "frames": spec.frames or 16, "in_channels": len(spec.mean), "dropout": 0.0, "width": 4,
-                 "layers": [1, 1, 1, 1], "bn_epsilon": None}  # fmt: skip
+    arguments = {"num_classes": 3, "frames": spec.frames or 16, "in_channels": len(spec.mean), "dropout": 0.0,
+                 "width": 4, "layers": [1, 1, 1, 1], "bn_epsilon": None}  # fmt: skip
     params, stats = weights_of(assemble.create(arch, arguments, seed=seed))
     weights = {name: np.asarray(value) for name, value in {**params, **stats}.items()}
     weights["fc.kernel"] = 5 * weights["fc.kernel"]

@@ -50,6 +50,7 @@ def do_crash(flags):
 
 
 def do_die(flags):
+    time.sleep(2)  # until all know each other's hosts
     if flags.process == int(os.environ["R23D_TEST_DIES"]):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(300)

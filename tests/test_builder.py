@@ -301,6 +301,24 @@ def test_built_with_other_options(folder, built, capsys):
     assert sorted(out.rglob("*")) == before
 
 
+def test_built_by_other_lists(tmp_path):
+    root = write_folder(tmp_path / "input", (1, 8))
+    rows = [f"videos/{name}/v_{name}_g{group:02d}_c01.avi,{name}," for name in ("Jump", "Run") for group in (1, 8)]
+
+    def write_table(*sides):
+        lines = [row + side for row, side in zip(rows, sides, strict=True)]
+        (root / "videos.csv").write_text("\n".join(["path,label,split", *lines]))
+
+    write_table("train", "test", "train", "test")
+    built = build(root, tmp_path / "out", SMALL)
+    sides = {video["name"]: video["splits"] for video in read_index(built)["videos"]}
+    assert sides["Run/v_Run_g01_c01"] == {"1": "train"} and sides["Run/v_Run_g08_c01"] == {"1": "test"}
+    assert build(root, tmp_path / "out", SMALL) == built
+    write_table("train", "test", "train", "")
+    with pytest.raises(UserError, match="was built by other lists than .*, see Run/v_Run_g08_c01.*--overwrite"):
+        build(root, tmp_path / "out", SMALL)
+
+
 def test_a_part_for_a_first_look(folder, tmp_path):
     done = build(folder, tmp_path, SMALL, max_examples_per_split=3)
     assert len(read(done)) == len(read_index(done)["videos"]) == 3

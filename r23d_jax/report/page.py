@@ -1,6 +1,7 @@
 """The report's page: what was measured and how, the sections, configuration and environment."""
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def _result(run: Run) -> Markup:
     under = element("p", "Top-1 ", _counted(run), class_="soft")
     protocol = element("p", element("b", "Protocol, of every figure here: "), f"{results.get('protocol', _MISSING)}.")
     head = element("div", element("div", big, under), element("div", measured), class_="head")
-    return section("result", "Result", _warnings(run), head, protocol, _splits(results), _facts(run))
+    return section("result", "Result", _warnings(run), head, protocol, _splits(results), _streams(run), _facts(run))
 
 
 def _value(share: float) -> Markup:
@@ -163,6 +164,18 @@ def _splits(results: dict[str, Any]) -> Markup | None:
     return table(("Split", "Top-1 %", "Mean class %", "Clip top-1 %", "Videos"), rows, (1, 2, 3, 4))
 
 
+def _streams(run: Run) -> Markup | None:
+    """The networks of a two-stream result, each by itself."""
+    rows = []
+    for part in run.results.get("streams", ()):
+        there = (run.workdir / part["stream"] / "report.html").is_file()
+        name = element("a", part["stream"], href=f"{part['stream']}/report.html") if there else part["stream"]
+        scores = (f"{100 * part[key]:.2f}" if key in part else _MISSING for key in ("top1", "mean_class", "clip_top1"))
+        rows.append((name, part.get("arch", _MISSING), part.get("init", _MISSING), *scores))
+    header = ("Stream alone", "Network", "Start", "Top-1 %", "Mean class %", "Clip top-1 %")
+    return table(header, rows, (3, 4, 5)) if rows else None
+
+
 def _facts(run: Run) -> Markup:
     results, environment = run.results, run.environment
     seen, expected = results.get("videos_evaluated"), results.get("videos_expected")
@@ -180,7 +193,7 @@ def _facts(run: Run) -> Markup:
         ("Seed", results.get("seed", run.config.get("seed"))),
         ("Training time", duration(max(trained)) if trained else None),
         ("Device", environment.get("devices")),
-        ("Commit", _code(results.get("commit") or environment.get("commit"))),
+        ("Commit", _commit(results.get("commit") or environment.get("commit"))),
         ("Fingerprint of the data", _code(fingerprint[:16])),
     )
     items = [
@@ -188,6 +201,12 @@ def _facts(run: Run) -> Markup:
         for term, value in facts
     ]
     return element("dl", items, class_="facts")
+
+
+def _commit(commit: str | None) -> Markup | None:
+    """The commit's first letters and whether there were changes; all letters where a pointer rests on it."""
+    short = re.sub(r"^([0-9a-f]{12})[0-9a-f]+", r"\1", commit or "")
+    return element("code", short, title=commit) if short else None
 
 
 def _code(text: str | None) -> Markup | None:
@@ -217,8 +236,8 @@ def _configuration(run: Run) -> Markup:
         return section("configuration", "Configuration", text, _environment(run))
     defaults = json.loads(json.dumps(configs.flatten(configs.load("common"))))
     changed = {key: value for key, value in run.config.items() if key not in defaults or defaults[key] != value}
-    rows = [(_code(key), _code(_json(value)), _code(_json(defaults.get(key)))) for key, value in changed.items()]
-    rest = [(_code(key), _code(_json(value))) for key, value in run.config.items() if key not in changed]
+    rows = [(_key(key), _code(_json(value)), _code(_json(defaults.get(key)))) for key, value in changed.items()]
+    rest = [(_key(key), _code(_json(value))) for key, value in run.config.items() if key not in changed]
     own = table(("Key", "Value", "Default"), rows) if rows else element("p", "Nothing.")
     return section(
         "configuration", "Configuration",
@@ -235,5 +254,13 @@ def _environment(run: Run) -> Markup | None:
     return element("details", element("summary", "Environment"), table(("Of", "Version or value"), rows))
 
 
+def _key(name: str) -> Markup:
+    """A config key, breakable where its words end."""
+    return element("code", [part for word in re.split(r"(?<=[._])", name) for part in (word, element("wbr"))][:-1])
+
+
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """The value as JSON, numbers to six digits."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

@@ -11,6 +11,7 @@ import simplejpeg
 
 from r23d_jax import assemble, cam, checkpoint, models
 from r23d_jax.data import augment, batches, records
+from r23d_jax.data.views import eval_views
 from r23d_jax.errors import UserError
 from r23d_jax.metrics import softmax
 from r23d_jax.report.run import Run
@@ -103,7 +104,8 @@ class _Drawn:
 
 def _clips(dataset: records.VideoDataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
     """The network's input [T, H, W, C] for each video, made by the evaluation's own code."""
-    plan = batches.eval_views(dataset, positions, frames=spec.frames, stride=spec.stride, views=1, crops=1)
+    frames = spec.frames or 64  # of a whole video, enough to look at
+    plan = eval_views(dataset, positions, frames=frames, stride=spec.stride, views=1, crops=1)
     stream = batches.eval_batches(dataset, plan, batch_size=1, process_index=0, process_count=1, threads=0, prefetch=2)
     transform = jax.jit(augment.eval_transform(spec, 1, "float32"))
     clips: dict[int, np.ndarray] = {}
@@ -146,8 +148,7 @@ def to_uint8(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
     Returns:
       uint8 [T, H, W, 3]; of flow red is the horizontal and green the vertical part, both mid-grey at rest.
     """
-    shares = clip * np.asarray(spec.std, np.float32) + np.asarray(spec.mean, np.float32)
-    pixels = np.clip(np.rint(shares * 255), 0, 255).astype(np.uint8)
+    pixels = np.clip(np.rint(augment.denormalise(clip, spec)), 0, 255).astype(np.uint8)
     if pixels.shape[-1] == 2:
         pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 128)], axis=-1)
     return pixels

@@ -36,7 +36,7 @@ th, td { text-align: left; vertical-align: baseline; padding: .32rem 1.1rem .32r
   border-bottom: 1px solid var(--rule); overflow-wrap: anywhere; }
 th { font-weight: 500; } thead th { color: var(--soft); font-size: .825rem; }
 td.n, th.n { text-align: right; white-space: nowrap; overflow-wrap: normal; }
-td code, dd code { overflow-wrap: anywhere; }
+td code, dd code { overflow-wrap: anywhere; } th code { overflow-wrap: break-word; }
 code { font: .875em ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
 dl.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .7rem 1.6rem;
   margin: 1.2rem 0 0; }
@@ -92,7 +92,7 @@ footer { padding-top: 1rem; padding-bottom: 3rem; border-top: 1px solid var(--ru
 @media (max-width: 46rem) {
   main, header, footer { padding-left: 1rem; padding-right: 1rem; }
   header { padding-top: 1.5rem; } h1 { font-size: 1.45rem; } section { padding: 1.3rem 0 1.5rem; }
-  .head, .two, .side { grid-template-columns: minmax(0, 1fr); }
+  .head, .two, .side { grid-template-columns: minmax(0, 1fr); } .side .scroll svg { max-width: 100%; }
   dl.facts { grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem 1rem; }
   .strip { grid-template-columns: minmax(0, 1fr); gap: .3rem; }
   .strip .rows { display: block; } .strip .rows div { display: inline; max-width: none; }

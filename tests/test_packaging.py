@@ -1,0 +1,98 @@
+"""requirements.txt, requirements.lock and pyproject.toml say the same, and the package holds everything."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = {
+    name: [Requirement(text) for text in texts]
+    for name, texts in PROJECT["project"]["optional-dependencies"].items()
+}
+DEPENDENCIES = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
+
+
+def pins(name):
+    """{distribution: version} of a requirements file."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
+    assert all(re.fullmatch(r"==[^*]+", str(requirement.specifier)) for requirement in found), "not a pin"
+    names = [canonicalize_name(requirement.name) for requirement in found]
+    assert len(set(names)) == len(names), "named twice"
+    return {name: str(requirement.specifier)[2:] for name, requirement in zip(names, found, strict=True)}
+
+
+PINNED, FOR_TESTS = pins("requirements.txt"), pins("requirements-dev.txt")
+
+
+def test_what_is_declared_has_bounds_and_the_pins_are_within_them():
+    for requirement in [*DEPENDENCIES, *(one for extra in EXTRAS.values() for one in extra)]:
+        name = canonicalize_name(requirement.name)
+        version = PINNED.get(name) or FOR_TESTS.get(name)
+        assert version is not None, f"{name} is not pinned"
+        assert requirement.specifier.contains(version), f"{requirement} leaves out {version}, which was tested"
+        if not requirement.extras:  # jax[cuda] is bounded by jax
+            assert {spec.operator for spec in requirement.specifier} == {">=", "<"}, f"{requirement}: two bounds"
+
+
+def test_the_lock_is_of_the_pins_with_hashes():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"https?:|file:|--index|--find-links|@ ", text), "an address of one machine"
+    locked = {}
+    for block in re.split(r"\n(?=\S)", text):
+        entry = re.match(r"([\w.-]+)==(\S+)(?: ; (.*?))? \\\n", block)
+        if entry:
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), f"{entry[1]}: no hash"
+            locked[canonicalize_name(entry[1])] = entry[2], entry[3]
+    assert {name: locked.get(name, ("not there",))[0] for name in PINNED} == PINNED, "run `make lock`"
+    only_elsewhere = {name for name in locked if name not in PINNED}
+    assert all(locked[name][1] for name in only_elsewhere), "needed here too, and not pinned: run `make lock`"
+
+
+def test_every_package_that_is_imported_is_declared():
+    distributions = metadata.packages_distributions()
+    declared = {canonicalize_name(one.name) for one in DEPENDENCIES}
+    for_builds = declared | {canonicalize_name(one.name) for extra in EXTRAS.values() for one in extra}
+    for_builds |= {"etils"}  # TFDS's own
+    for package, allowed in (("r23d_jax", declared), ("configs", declared), ("tfds_ucf101", for_builds)):
+        for path in (ROOT / package).rglob("*.py"):
+            for module, at_import in _imports(path):
+                names = {canonicalize_name(name) for name in distributions.get(module, [])}
+                enough = allowed if at_import else for_builds | {"ml-dtypes"}  # JAX's own
+                assert names & enough, f"{path.relative_to(ROOT)} imports {module}, which pyproject.toml does not name"
+
+
+def _imports(path):
+    """Third-party top-level modules, and whether the file's own import needs each."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules = [node.module]
+        for module in {name.split(".")[0] for name in modules}:
+            if module not in sys.stdlib_module_names and module not in ("r23d_jax", "tfds_ucf101"):
+                yield module, id(node) in top
+
+
+def test_every_package_and_data_file_is_installed():
+    tool = PROJECT["tool"]["setuptools"]
+    folders = {path.parent for name in ("r23d_jax", "tfds_ucf101") for path in (ROOT / name).rglob("*.py")}
+    expected = {folder.relative_to(ROOT).as_posix().replace("/", ".") for folder in folders} | {"r23d_jax.configs"}
+    assert set(tool["packages"]) == expected
+    listed = {path for pattern in tool["package-data"]["r23d_jax"] for path in (ROOT / "r23d_jax").glob(pattern)}
+    others = {p for p in (ROOT / "r23d_jax").rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    assert others == listed
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements.lock", "pyproject.toml", "Makefile"])
+def test_no_address_of_one_machine(name):
+    assert not re.search(r"--(extra-)?index-url\s|--find-links|https?://", (ROOT / name).read_text())
