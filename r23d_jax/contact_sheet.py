@@ -86,7 +86,7 @@ def save(sheet: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
-        sheet.save(temporary)
+        sheet.save(temporary, quality=92)  # of a JPEG; a PNG has none
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def summarise(dataset: VideoDataset) -> dict[str, Any]:
         "dataset": dataset.full_name,
         "path": str(dataset.path),
         "fingerprint": dataset.fingerprint,
-        "input": dataset.channels if dataset.flow is None else f"{dataset.flow} optical flow",
+        "input": "RGB" if dataset.flow is None else f"{dataset.flow} optical flow",
         "config": dataset.config,
         "videos": len(videos),
         "frames": sum(video.num_frames for video in videos),
@@ -168,7 +168,7 @@ def _side_text(sides: dict[str, int]) -> str:
 
 def _spread_text(spread: dict[str, float], unit: str) -> str:
     least, median, most = (f"{spread[key]:,.1f}".removesuffix(".0") for key in ("least", "median", "most"))
-    return f"{least} to {most}{unit}, median {median}"
+    return f"{least}{unit} each" if least == most else f"{least} to {most}{unit}, median {median}"
 
 
 def _values(counts: list[dict[str, Any]], name: str, form: str) -> str:

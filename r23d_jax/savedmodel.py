@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from r23d_jax import run_savedmodel
@@ -31,7 +32,8 @@ def write(portable: Portable, folder: Path) -> None:
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    tf.config.set_visible_devices([], "GPU")  # JAX has it
+    if jax.default_backend() != "cpu":
+        tf.config.set_visible_devices([], "GPU")  # JAX has it
     names = sorted(portable.weights)
     module = tf.Module()
     module.weights = [tf.Variable(portable.weights[name], trainable=False, name=_variable(name)) for name in names]
