@@ -4,13 +4,13 @@
     python -m r23d_jax.study --config configs/study.py --workdir runs/study
 
 `motion`: the networks at an eighth of their width on 8 frames of 32x32, from nothing, 12 epochs of 576 videos in
-batches of 16: 432 steps. 36 runs of under a minute on two CPU cores.
+batches of 16: 432 steps. 36 runs of about a minute on two CPU cores.
 
     tfds build tfds_ucf101 --manual_dir=UCF101 --data_dir=data
     python -m r23d_jax.study --config configs/study.py:ucf101 --workdir runs/study
 
-`ucf101`: the study's recipe (configs/r23d.py) at full size on split 1, every network from nothing, whatever
-weights could be had for some of them. Time and scores: not measured.
+`ucf101`: the recipe of configs/r3d.py (the study's, without its dropout, on frames of 128x171) at full size on split
+1, every network from nothing, whatever weights could be had for some of them. Time and scores: not measured.
 """
 
 from r23d_jax.errors import UserError
@@ -20,7 +20,9 @@ from . import demo, r3d
 
 def get_config(dataset="motion"):
     if dataset == "ucf101":
-        return r3d.get_config()
+        config = r3d.get_config()
+        config.dataset.name = "tfds_ucf101/rgb"
+        return config
     if dataset != "motion":
         raise UserError(f"--config study:{dataset}: it has a recipe for motion and one for ucf101")
     config = demo.get_config()

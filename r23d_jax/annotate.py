@@ -84,7 +84,10 @@ def write(path: Path, video: Path, fps: float, segments: Sequence[Segment], heat
 
 
 def class_heat(network: Network, result: Result, label: int) -> Heat:
-    """Where the network saw a class in a video, on one scale over all its clips.
+    """Where the network saw a class in a video.
+
+    A moment with a quarter of the video's strongest evidence is shown half as bright: on one plain scale a single
+    strong moment would leave all others dark.
 
     The clips are run a second time: keeping the maps of every class while predicting would take more memory
     than a long video leaves.
@@ -100,6 +103,8 @@ def class_heat(network: Network, result: Result, label: int) -> Heat:
 
     (again,) = run_videos.run(network, network.class_maps(label), [result.source], lambda _: result.plan, failed)
     maps = cam.normalise(again.outputs)
+    peaks = maps.max(axis=(2, 3), keepdims=True)
+    maps = np.divide(maps, np.sqrt(peaks), out=np.zeros_like(maps), where=peaks > 0)
     spec, fps = network.card.preprocessing, result.scanned.fps
     step = max(1, round(spec.stride * fps / (spec.fps or fps)))
     clip_of, place_of = _clips_by_frame(result.plan.indices, result.scanned.count, step)

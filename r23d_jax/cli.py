@@ -29,14 +29,14 @@ VERBS = {
     "predict": _Verb("predict", "say what is done in video files"),
     "features": _Verb("features", "write what a stage of the network makes of video files"),
     "convert": _Verb("convert", "take over weights from PyTorch, TensorFlow and Caffe2, and give them back"),
-    "study": _Verb("study", "train a ladder of networks under one recipe, with several seeds"),
-    "two-stream": _Verb("two_stream", "fuse what an RGB and an optical-flow network say"),
-    "table": _Verb("table", "write a table of results, each with its protocol"),
-    "export": _Verb("export", "write a network as StableHLO or a TensorFlow SavedModel"),
-    "browse": _Verb("browse", "look at a data set: its numbers, or clips as a network sees them"),
+    "two-stream": _Verb("two_stream", "put an RGB and an optical-flow network's scores together"),
+    "study": _Verb("study", "train every network of a ladder under one recipe, with several seeds"),
+    "table": _Verb("table", "write one table of many results, each with its protocol"),
     "report": _Verb("report", "write the report.html of a run again"),
-    "benchmark": _Verb("benchmark", "measure loader, transfer and step apart"),
+    "browse": _Verb("browse", "draw clips as a network sees them, or sum up a data set that was built"),
     "models": _Verb("models.__main__", "list the networks with their size and cost"),
+    "export": _Verb("export", "write a network as StableHLO or as a TensorFlow SavedModel"),
+    "benchmark": _Verb("benchmark", "measure loader, transfer and training step apart"),
 }
 
 

@@ -138,7 +138,9 @@ class Network:
             self._activations = cam.Activations(self.model)
 
         def maps(video):
-            return self._activations(video).maps(np.full(len(video), label), relative=True)
+            seen = self._activations(video)
+            counts = seen.weights * len(seen.weights)  # 1, but where the average counts a moment less (I3D's ends)
+            return seen.maps(np.full(len(video), label), relative=True) * counts[:, None, None]
 
         return maps
 

@@ -55,6 +55,9 @@ def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last", source
             f"these weights' own protocol is the whole video: --config.eval.views=whole; evaluating "
             f"{config.clip.frames}-frame clips instead (eval.views={config.eval.views})", file=sys.stderr,
         )  # fmt: skip
+    if spec.input != (seen := dataclasses.replace(spec, channels=dataset.channels, flow=dataset.flow)).input:
+        name += f", trained on {spec.input}"
+        spec = seen  # the protocol tells what was looked at
     spec = dataclasses.replace(spec, frames=spec.frames or config.clip.frames)
     mesh = parallel.create_mesh()
     network = Functional(assemble.create(card.arch, {**card.model, "bn_epsilon": card.bn_epsilon}, config.dtype))

@@ -76,7 +76,7 @@ def write_png(
     lines.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     lines.set_axisbelow(True)
     handles, names = lines.get_legend_handles_labels()
-    names = [name if len(name) <= 28 else name[:27] + "…" for name in names]
+    names = [name if len(name) <= 36 else name[:35] + "…" for name in names]
     lines.legend(handles[::-1], names[::-1], loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False)
     for side in ("top", "right"):
         lines.spines[side].set_visible(False)

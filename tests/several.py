@@ -21,7 +21,7 @@ def free_port() -> int:
 
 def start(
     command: Sequence[str], processes: int, *, different: dict[int, Sequence[str]] | None = None, devices: int = 1,
-    heartbeat: int = 60,
+    heartbeat: int = 60, only: Sequence[int] | None = None,
 ) -> list[subprocess.Popen]:  # fmt: skip
     """Starts the processes.
 
@@ -31,11 +31,12 @@ def start(
       different: further arguments of some of them.
       devices: of each.
       heartbeat: in seconds; a busy machine needs many.
+      only: start these, as if the others never came.
     """
     port, started = free_port(), []
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
-    for process in range(processes):
+    for process in range(processes) if only is None else only:
         place = [
             "--coordinator", f"127.0.0.1:{port}", "--processes", str(processes), "--process", str(process),
             "--heartbeat", str(heartbeat),

@@ -113,7 +113,7 @@ def test_a_restarted_build_computes_nothing_again(folder, tmp_path, monkeypatch)
     broken.write_bytes(b"no video")
     with pytest.raises(UserError, match="unreadable videos: 1"):
         build(tmp_path / "in", tmp_path / "out", keys)
-    kept = sorted((tmp_path / "out" / cache.FOLDER / "again").iterdir())
+    kept = sorted((tmp_path / "out" / cache.FOLDER).glob("*/*.npz"))
     assert len(kept) == 4
     kept[0].write_bytes(kept[0].read_bytes()[:-30])  # cut off
     data = bytearray(kept[1].read_bytes())

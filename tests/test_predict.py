@@ -159,7 +159,7 @@ def test_annotated_copy(shell, folder, clip, tmp_path, ending):
 
 
 def test_cam_shows_the_first_label_and_where(folder, clip):
-    """The heat of a clip is its map, brought to the clip's frames, and 0 to 1 over the video."""
+    """The heat of a clip is its map, brought to the clip's frames, and 0 to 1; weak moments are brightened."""
     network = inference.Network(*inference.open_checkpoint(folder, "best"))
     source = sources.Source(clip, clip)
     spec = network.card.preprocessing

@@ -48,8 +48,8 @@ def _encode(source: Path, options: FrameOptions) -> StoredVideo:
     stored = _encode_folder(source, encoder) if source.is_dir() else _encode_file(source, encoder)
     if options.flow and not stored.frames:
         raise VideoError(source, "is too short: 1 frame, optical flow needs 2")
-    if len(stored.frames) < options.min_frames:
-        count, least = len(stored.frames), options.min_frames
+    count, least = len(stored.frames) + encoder.lost, options.min_frames
+    if count < least:
         raise VideoError(source, f"is too short: {count} frames, the config asks for {least} at least")
     return stored
 

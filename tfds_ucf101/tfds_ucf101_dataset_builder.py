@@ -6,6 +6,9 @@
 The keys of a config are those of `tfds_ucf101.config.VideoConfig`.
 """
 
+import dataclasses
+import hashlib
+import json
 import os
 import shutil
 import sys
@@ -174,7 +177,9 @@ class Builder(FileReaderBuilder):
             self._finish(plan, done, time.monotonic() - started, workers)
 
     def _cache_folder(self) -> Path:
-        return Path(self.data_dir_root) / cache.FOLDER / self.builder_config.name
+        """The same for every config that makes the same pictures, so that another name loses nothing."""
+        made_of = json.dumps([dataclasses.asdict(self.builder_config.frame_options()), self.builder_config.flow])
+        return Path(self.data_dir_root) / cache.FOLDER / hashlib.sha256(made_of.encode()).hexdigest()[:12]
 
     def _write_shards(
         self,
@@ -218,7 +223,7 @@ class Builder(FileReaderBuilder):
         report = index.report(config.to_dict(), plan, videos, unreadable, short, seconds, workers)
         for line in index.summary(report):
             print(line, file=sys.stderr)
-        _judge(unreadable, len(videos), config.max_unreadable)
+        _judge(unreadable, len(videos), config)
         files = {}
         for number, shard in enumerate(filled):
             path = self._shard_path(number, len(filled))
@@ -275,13 +280,16 @@ def _render(root: Path, options: dict[str, int]) -> None:
     motion.render(root, **options)
 
 
-def _judge(unreadable: Sequence[dict[str, str]], readable: int, accepted: int) -> None:
-    if len(unreadable) > accepted:
+def _judge(unreadable: Sequence[dict[str, str]], readable: int, config: VideoConfig) -> None:
+    if len(unreadable) > config.max_unreadable:
+        plain, keys = VideoConfig(name=config.name).to_dict(), config.to_dict()
+        keys = {key: value for key, value in keys.items() if value != plain[key] and value is not None}
+        accepting = json.dumps({"name": f"{config.name}_accepting", **keys, "max_unreadable": len(unreadable)})
         names = "; ".join(f"{lost['path']}: {lost['reason']}" for lost in unreadable[:5])
         more = f"; and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
         raise UserError(
             f"unreadable videos: {len(unreadable)} ({names}{more}); mend or remove them, or accept so many with "
-            f'--config \'{{"name": ..., "max_unreadable": {len(unreadable)}}}\''
+            f"--config '{accepting}'"
         )
     if not readable:
         raise UserError("not one video is readable; there is nothing to build")

@@ -244,6 +244,13 @@ def _open_folder(folder: Path, full_name: str) -> VideoDataset:
             raise UserError(
                 f"{path}: {size} bytes where {INDEX} says {due}; build the data set again or copy the file again"
             )
+    stored = sum(path.stat().st_size for path in paths)
+    for video in videos:
+        if video.num_frames > stored:  # a frame is a byte at the least, and this many would fill the memory
+            raise UserError(
+                f"{index}: not an index of this version (num_frames is {video.num_frames} in video {video.name}, of "
+                f"shards of {stored} bytes); build the data set again"
+            )
     shards = Shards(paths)
     if len(shards) != len(videos):
         raise UserError(
@@ -265,10 +272,6 @@ def _parse(fields: dict[str, Any]) -> tuple[tuple[Video, ...], dict[str, Any]]:
         if Path(name).name != name or not isinstance(facts["bytes"], int):
             raise ValueError(f"shard {name!r}")
     videos = tuple(_video(entry, len(class_names), splits) for entry in fields["videos"])
-    stored = sum(facts["bytes"] for facts in fields["shards"].values())
-    for video in videos:
-        if video.num_frames > stored:  # a frame is a byte at the least, and this many would fill the memory
-            raise ValueError(f"num_frames is {video.num_frames} in video {video.name}, of shards of {stored} bytes")
     if not videos:
         raise ValueError("no videos")
     if len({video.name for video in videos}) != len(videos):
