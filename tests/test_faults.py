@@ -101,7 +101,7 @@ def small_disk(tmp_path):
     """A file system of its own, too small for two checkpoints."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3500k", "tmpfs", folder], capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2300k", "tmpfs", folder], capture_output=True)
     if done.returncode:
         pytest.skip("mounting a small file system needs rights that are not there")
     yield folder

@@ -130,7 +130,7 @@ def _read_torch(path: Path, zipped: bool) -> tuple[dict[str, np.ndarray], tuple[
                 f"{_named_global(text)}; save its state_dict() alone"
             ) from None
         raise UserError(f"{path}: damaged or truncated PyTorch file ({text[:160]})") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged file can fail in any way; nothing of it has been used
         raise UserError(f"{path}: damaged or truncated PyTorch file ({one_line(error)[:160]})") from None
     state, left_out = _unwrap(path, loaded, torch.Tensor)
     return strip_prefixes({name: _torch_to_numpy(tensor) for name, tensor in state.items()}), left_out
