@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import optim
 from r23d_jax.functional import Functional, Weights
+from r23d_jax.models import convolution
 
 
 @struct.dataclass
@@ -83,7 +84,8 @@ def make_train_step(
     """
     apply = network.train
     if config.remat:
-        apply = jax.checkpoint(apply, policy=_save_convolutions)
+        # Keeps what convolutions give, and computes BatchNorm and ReLU again.
+        apply = jax.checkpoint(apply, policy=jax.checkpoint_policies.save_only_these_names(convolution.NAME))
 
     def loss_fn(learned, frozen, stats, video, targets, key):
         logits, stats = apply({**learned, **frozen}, stats, video, key)
@@ -153,8 +155,3 @@ def make_eval_step(
 def _interleave(x: jax.Array, parts: int) -> jax.Array:
     """[B, ...] -> [parts, B/parts, ...], every part with rows of every device."""
     return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
-
-
-def _save_convolutions(primitive, *_, **__) -> bool:
-    """Rematerialisation policy: keep what convolutions and matmuls give, recompute BatchNorm and ReLU."""
-    return primitive.name in ("conv_general_dilated", "dot_general")

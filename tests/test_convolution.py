@@ -1,6 +1,7 @@
 """Every formulation against the plain convolution, forward and both gradients."""
 
 import logging
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,16 @@ CASES = [
     ("stacked_inputs", (2, 4, 8, 8, 3), (4, 7, 7, 3, 4), (1, 2, 2), ((0, 0), (3, 3), (3, 3))),
     ("stacked_outputs", (2, 4, 5, 6, 16), (3, 3, 3, 16, 8), (1, 1, 1), SAME3),
     ("stacked_outputs", (2, 1, 5, 6, 16), (3, 3, 3, 16, 8), (1, 2, 2), SAME3),
+    ("folded", (1, 2, 7, 8, 32), (1, 3, 3, 32, 8), (1, 2, 2), ((0, 0), (1, 1), (1, 1))),
+    ("folded", (1, 2, 9, 7, 32), (1, 5, 3, 32, 8), (1, 3, 2), ((0, 0), (2, 1), (0, 1))),
+    ("folded", (1, 2, 7, 7, 32), (1, 1, 3, 32, 8), (1, 2, 1), ((0, 0), (0, 0), (1, 1))),
+    ("winograd.spatial", (1, 2, 20, 21, 32), (1, 3, 3, 32, 40), (1, 1, 1), ((0, 0), (1, 1), (1, 1))),
+    ("winograd.spatial", (1, 3, 20, 20, 32), (3, 3, 3, 32, 32), (1, 1, 1), SAME3),
+    ("winograd.temporal", (1, 8, 3, 4, 32), (3, 1, 1, 32, 40), (1, 1, 1), ((1, 1), (0, 0), (0, 0))),
+    # Too few channels, too small an image, frames that tiles of four do not fill.
+    ("folded", (1, 2, 20, 21, 32), (1, 3, 3, 32, 24), (1, 1, 1), ((0, 0), (1, 1), (1, 1))),
+    ("folded", (1, 2, 20, 19, 32), (1, 3, 3, 32, 32), (1, 1, 1), ((0, 0), (1, 1), (1, 1))),
+    ("temporal", (1, 10, 3, 4, 32), (3, 1, 1, 32, 40), (1, 1, 1), ((1, 1), (0, 0), (0, 0))),
 ]
 # Formulations that take any kernel also agree where they are not the chosen one.
 ANYWHERE = [
@@ -42,12 +53,16 @@ ANYWHERE = [
 ] + [("temporal", *case[1:]) for case in CASES[8:11]]
 
 
+def formulation(name):
+    return operator.attrgetter(name)(convolution)
+
+
 @pytest.mark.parametrize("name, input_shape, kernel_shape, strides, padding", CASES)
 def test_the_case_table_holds_what_is_chosen_on_cpu(name, input_shape, kernel_shape, strides, padding):
-    chosen = convolution.choose("cpu", kernel_shape, strides, padding)
-    assert chosen is getattr(convolution, name)
+    chosen = convolution.choose("cpu", input_shape, kernel_shape, strides, padding)
+    assert chosen is formulation(name)
     for other in ("gpu", "cuda", "tpu"):
-        assert convolution.choose(other, kernel_shape, strides, padding) is convolution.native
+        assert convolution.choose(other, input_shape, kernel_shape, strides, padding) is convolution.native
 
 
 @pytest.mark.parametrize("name, input_shape, kernel_shape, strides, padding", CASES + ANYWHERE)
@@ -58,14 +73,14 @@ def test_formulation_equals_native_forward_and_gradients(name, input_shape, kern
     shape = jax.eval_shape(lambda x, k: convolution.native(x, k, strides, padding), x, kernel).shape
     cotangent = random.standard_normal(shape, dtype=np.float32)
 
-    def run(formulation):
+    def run(function):
         def forward_and_gradients(x, kernel, cotangent):
-            y, vjp = jax.vjp(lambda x, k: formulation(x, k, strides, padding), x, kernel)
+            y, vjp = jax.vjp(lambda x, k: function(x, k, strides, padding), x, kernel)
             return y, *vjp(cotangent)
 
         return jax.jit(forward_and_gradients)(x, kernel, cotangent)
 
-    ours, reference = run(getattr(convolution, name)), run(convolution.native)
+    ours, reference = run(formulation(name)), run(convolution.native)
     for ours_one, reference_one in zip(ours, reference, strict=True):
         assert ours_one.shape == reference_one.shape
         scale = float(jnp.abs(reference_one).max())

@@ -30,6 +30,10 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from r23d_jax.models import winograd
+from r23d_jax.models.strided import conv2d, strided_conv2d
 
 Strides = tuple[int, int, int]
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -38,7 +42,9 @@ Formulation = Callable[[jax.Array, jax.Array, Strides, Padding], jax.Array]
 # Without YNN's own convolution, whose weight gradient is 3 to 8 times slower than the one that then takes
 # its place; with YNN's matmuls, and its reductions, which batch normalisation needs.
 _CPU_OPTION = "xla_cpu_experimental_ynn_fusion_type"
-_CPU_VALUE = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+_CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
+
+NAME = "convolution"  # of every output, for rematerialisation policies
 
 _platform_override: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
@@ -52,14 +58,23 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding
       strides: over time, height and width.
       padding: zeros (before, after) over time, height and width.
     """
-    return choose(current_platform(), kernel.shape, strides, padding)(x, kernel, strides, padding)
+    formulation = choose(current_platform(), x.shape, kernel.shape, strides, padding)
+    return checkpoint_name(formulation(x, kernel, strides, padding), NAME)
 
 
-def choose(platform: str, kernel_shape: tuple[int, ...], strides: Strides, padding: Padding) -> Formulation:
-    """The formulation `convolve` uses for such a kernel on this platform ("cpu", "gpu", "tpu", ...)."""
+def choose(
+    platform: str, shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Strides, padding: Padding
+) -> Formulation:
+    """The formulation `convolve` uses for such an input and kernel on this platform ("cpu", "gpu", "tpu", ...)."""
     if platform != "cpu":
         return native
     time, height, width, inputs, outputs = kernel_shape
+    # With fewer channels or positions the transforms cost more than the multiplications that they save.
+    if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1:
+        if height == width == 3 and min(shape[2:4]) >= 20:
+            return winograd.spatial
+        if kernel_shape[:3] == (3, 1, 1) and padding == ((1, 1), (0, 0), (0, 0)) and shape[1] in range(8, 1024, 4):
+            return winograd.temporal
     if time == height == width == 1 and not any(map(any, padding)):
         return pointwise
     if time == 1 and not any(padding[0]):
@@ -138,7 +153,8 @@ def folded(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) 
     """1 x kh x kw without padding in time: a 2D convolution with time folded into the batch."""
     x = x[:, :: strides[0]]
     batch, time = x.shape[:2]
-    y = _conv2d(x.reshape(batch * time, *x.shape[2:]), kernel[0], strides[1:], padding[1:])
+    planar = strided_conv2d if max(strides[1:]) > 1 and kernel.shape[3] >= 32 else conv2d
+    y = planar(x.reshape(batch * time, *x.shape[2:]), kernel[0], strides[1:], padding[1:])
     return y.reshape(batch, time, *y.shape[1:])
 
 
@@ -146,7 +162,7 @@ def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding
     """kt x 1 x 1 without padding in space: a 2D convolution over (time, height * width)."""
     x = x[:, :, :: strides[1], :: strides[2]]
     batch, time, height, width, channels = x.shape
-    y = _conv2d(
+    y = conv2d(
         x.reshape(batch, time, height * width, channels), kernel[:, 0], (strides[0], 1), (padding[0], (0, 0))
     )
     return y.reshape(batch, y.shape[1], height, width, y.shape[-1])
@@ -213,7 +229,3 @@ def _shifts(x: jax.Array, length: int, stride: int) -> list[jax.Array]:
     """For each frame of a kernel of that length, the frames of x that it meets."""
     span = x.shape[1] - length + 1
     return [x[:, offset : offset + span : stride] for offset in range(length)]
-
-
-def _conv2d(x, kernel, strides, padding):
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -1,0 +1,75 @@
+"""2D convolution, and the same with gradients that pay where it has a stride, for CPU."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Strides = tuple[int, int]
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def conv2d(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """`[N, H, W, I]` with `[kh, kw, I, O]` to `[N, H', W', O]`."""
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def strided_conv2d(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """The same as `conv2d`, with its gradients written out.
+
+    XLA's own gradient of the kernel begins with a transposition of the input, into which it draws whatever the input
+    is computed by (0.3 s of the 6 s that a training step of R(2+1)D-18 then took), and that of the input multiplies
+    the zeros that it puts between the cotangents.
+    """
+    return conv2d(x, kernel, strides, padding)
+
+
+def _strided_forward(x, kernel, strides, padding):
+    return conv2d(x, kernel, strides, padding), (x, kernel)
+
+
+def _strided_backward(strides, padding, kept, dy):
+    x, kernel = kept
+    return _input_gradient(dy, kernel, strides, padding, x.shape), _kernel_gradient(x, dy, kernel, strides, padding)
+
+
+def _input_gradient(dy, kernel, strides, padding, shape):
+    """Every stride-th input, by its phase, meets its own elements of the kernel: a convolution of dy each."""
+    kernel = kernel.swapaxes(2, 3)
+    lengths = [-(-(size + sum(pad)) // stride) for size, pad, stride in zip(shape[1:3], padding, strides, strict=True)]
+
+    def phase(row: int, column: int) -> jax.Array:
+        part = kernel[row :: strides[0], column :: strides[1]][::-1, ::-1]
+        if part.size == 0:
+            return jnp.zeros((shape[0], *lengths, shape[3]), dy.dtype)
+        around = tuple(
+            (taps - 1, length - size) for taps, length, size in zip(part.shape, lengths, dy.shape[1:3], strict=False)
+        )
+        return conv2d(dy, part, (1, 1), around)
+
+    rows = [jnp.stack([phase(i, j) for j in range(strides[1])], 3) for i in range(strides[0])]
+    dx = jnp.stack(rows, 2)
+    dx = dx.reshape(shape[0], lengths[0] * strides[0], lengths[1] * strides[1], shape[3])
+    (top, _), (left, _) = padding
+    return dx[:, top : top + shape[1], left : left + shape[2]]
+
+
+def _kernel_gradient(x, dy, kernel, strides, padding):
+    """A matmul for each element of the kernel."""
+    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))  # computed once, not once an element
+    height, width = ((size - 1) * stride + 1 for size, stride in zip(dy.shape[1:3], strides, strict=True))
+
+    def element(row: int, column: int) -> jax.Array:
+        met = x[:, row : row + height : strides[0], column : column + width : strides[1]]
+        return lax.dot_general(
+            met.reshape(-1, x.shape[3]), dy.reshape(-1, dy.shape[3]), (((0,), (0,)), ((), ())),
+            preferred_element_type=jnp.float32,
+        )  # fmt: skip
+
+    rows = [jnp.stack([element(i, j) for j in range(kernel.shape[1])]) for i in range(kernel.shape[0])]
+    return jnp.stack(rows).astype(kernel.dtype)
+
+
+strided_conv2d.defvjp(_strided_forward, _strided_backward)
