@@ -126,7 +126,8 @@ def class_heat(network: Network, result: Result, label: int) -> Heat:
 
 
 def blend(frame: np.ndarray, heat: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """A frame with a map over the part that the network saw; the rest is dimmed.
+    """A frame with a map over the part that the network saw; the rest is dark, and grey as that part is: the only
+    colour is the map's.
 
     Args:
       frame: uint8 [H, W, 3].
@@ -140,7 +141,7 @@ def blend(frame: np.ndarray, heat: np.ndarray, box: tuple[float, float, float, f
     top, bottom = round(box[0] * height), round(box[2] * height)
     left, right = round(box[1] * width), round(box[3] * width)
     fitted = Image.fromarray(np.asarray(heat, np.float32)).resize((right - left, bottom - top))
-    result = np.rint(frame * np.float32(0.5)).astype(np.uint8)
+    result = cam.overlay(frame, np.zeros((height, width), np.float32)) // 2
     result[top:bottom, left:right] = cam.overlay(frame[top:bottom, left:right], np.clip(np.asarray(fitted), 0, 1))
     return result
 

@@ -1,6 +1,8 @@
 """Mistakes of the user's are told in one line; only faults of ours print a traceback."""
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -34,7 +36,8 @@ def run_command(main: Callable[[], int | None], argv: list[str] | None = None) -
 
     A `UserError` becomes one line on stderr and exit status 1; so does an `OSError` (a full disk, a
     missing permission), which already names its file. With `--debug` anywhere on the command line the
-    traceback is shown instead.
+    traceback is shown instead. Where the reader of a pipe has gone (`... | head`), it ends without a word and with
+    status 141, as a program that SIGPIPE ends.
 
     Args:
       main: takes no arguments, returns an exit status or None for 0.
@@ -42,8 +45,14 @@ def run_command(main: Callable[[], int | None], argv: list[str] | None = None) -
     """
     argv = sys.argv if argv is None else argv
     try:
-        status = main()
+        try:
+            status = main()
+        finally:
+            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told; also after --help
     except (UserError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+            sys.exit(141)
         if "--debug" in argv:
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)
@@ -54,6 +63,13 @@ def run_command(main: Callable[[], int | None], argv: list[str] | None = None) -
         print("error: interrupted", file=sys.stderr)
         status = 130
     sys.exit(status or 0)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe that was closed at its other end. Pipes of other kinds break, too."""
+    watch = select.poll()
+    watch.register(sys.stdout, 0)
+    return any(events & select.POLLERR for _, events in watch.poll(0))
 
 
 def one_line(error: BaseException) -> str:

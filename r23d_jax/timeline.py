@@ -14,6 +14,7 @@ from r23d_jax.files import write_text
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
 _DARK = ("#0072B2", "#009E73", "#D55E00")
 _OTHER = "#BBBBBB"
+_LEAST = 0.05  # of the highest score: a class that never comes near it is a line on the floor
 
 
 def edges_of(spans: Sequence[tuple[float, float]]) -> np.ndarray:
@@ -63,7 +64,9 @@ def write_png(
     winners = scores.argmax(axis=1)
     # First the classes that win most windows, then those with the highest peak.
     wins = np.bincount(winners, minlength=scores.shape[1])
-    shown = sorted(range(scores.shape[1]), key=lambda c: (-wins[c], -scores[:, c].max()))[: len(_COLOURS)]
+    peaks = scores.max(axis=0)
+    standing_out = np.flatnonzero((wins > 0) | (peaks >= _LEAST * peaks.max()))
+    shown = sorted(standing_out, key=lambda c: (-wins[c], -peaks[c]))[: len(_COLOURS)]
     colour = dict(zip(shown, _COLOURS, strict=False))
     edges = edges_of(spans)
 

@@ -178,6 +178,13 @@ def test_tfds_knows_the_data_set(built):
     assert len(reopened.as_data_source("videos")) == 8
 
 
+def test_only_ucf101s_classes_are_cited_as_ucf101(built, tmp_path):
+    assert not tfds.builder_from_directory(built).info.citation
+    folder = build(write_folder(tmp_path / "in", classes=("Archery", "YoYo")), tmp_path / "out", SMALL)
+    info = tfds.builder_from_directory(folder).info
+    assert "soomro2012ucf101" in info.citation and "UCF101" in info.homepage
+
+
 def test_shards_do_not_change_the_fingerprint(folder, built, tmp_path):
     again = build(folder, tmp_path / "one", SMALL, num_shards=1)
     assert len(list(again.glob("*array_record*"))) == 1

@@ -23,14 +23,14 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from r23d_jax.errors import UserError
-from tfds_ucf101 import cache, command, index, pipeline, records, sources
+from tfds_ucf101 import cache, command, index, lists, pipeline, records, sources
 from tfds_ucf101.config import DEFAULT, NAMED, VideoConfig
 from tfds_ucf101.progress import Progress
 
 SPLIT = "videos"
 
 _DESCRIPTION = """
-Human actions in short videos, laid out like UCF101 (Soomro, Zamir, Shah 2012; 101 classes, 13,320 videos).
+Actions in short videos, laid out like UCF101 (Soomro, Zamir, Shah 2012; 101 classes, 13,320 videos).
 
 There is one TFDS split, `videos`, and every frame is in it once. The features `split1`, `split2` and `split3`
 say of every video whether it is train (1), test (2) or neither (0) in the three official splits, which share
@@ -42,6 +42,7 @@ names are like v_<Class>_g01_c01.avi, lists: DIR/ucfTrainTestlist with classInd.
 testlist01.txt, or HMDB51's DIR/testTrainMulti_7030_splits; or a table DIR/videos.csv with the columns path, label
 and split, where the videos may lie anywhere in DIR.
 """
+_HOMEPAGE = "https://www.crcv.ucf.edu/data/UCF101.php"
 _CITATION = """
 @article{soomro2012ucf101,
   title={UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild},
@@ -93,8 +94,6 @@ class Builder(FileReaderBuilder):
         return self.dataset_info_from_configs(
             description=_DESCRIPTION,
             features=records.features(),
-            homepage="https://www.crcv.ucf.edu/data/UCF101.php",
-            citation=_CITATION,
             metadata=tfds.core.MetadataDict(),
         )
 
@@ -240,6 +239,9 @@ class Builder(FileReaderBuilder):
             flow=content.get("flow_details"),
         )
         self.info.features["label"].names = list(plan.class_names)
+        if set(plan.class_names) <= set(lists.UCF101_CLASSES):  # other videos have other authors
+            about = self.info.as_proto
+            about.citation, about.location.urls[:] = _CITATION.strip(), [_HOMEPAGE]
         split = tfds.core.SplitInfo(
             name=SPLIT,
             shard_lengths=[len(shard["videos"]) for shard in filled],
