@@ -5,9 +5,12 @@ RUN := $(VENV)/bin/python
 DEMO ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-blind test test-slow lint bench setup lock clean
+.PHONY: demo demo-blind test test-slow lint bench setup setup-convert lock clean
 
 setup: $(VENV)/.run-time
+
+# The same with PyTorch, which `convert` needs to read .pt and .pth files.
+setup-convert: $(VENV)/.convert
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
@@ -19,7 +22,11 @@ $(VENV)/.run-time: $(VENV)/.created requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.tests: $(VENV)/.run-time requirements-dev.txt
+$(VENV)/.convert: $(VENV)/.run-time requirements-convert.txt
+	$(RUN) -m pip install --quiet -r requirements-convert.txt
+	touch $@
+
+$(VENV)/.tests: $(VENV)/.convert requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	$(RUN) -m pip install --quiet --no-deps torchvision==0.28.0
 	touch $@

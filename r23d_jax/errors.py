@@ -48,7 +48,7 @@ def run_command(main: Callable[[], int | None], argv: list[str] | None = None) -
         try:
             status = main()
         finally:
-            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told; also after --help
+            print(end="", flush=True)  # here, where a full disk or a closed pipe can still be told
     except (UserError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
@@ -68,7 +68,10 @@ def run_command(main: Callable[[], int | None], argv: list[str] | None = None) -
 def _nobody_reads() -> bool:
     """Whether stdout is a pipe that was closed at its other end. Pipes of other kinds break, too."""
     watch = select.poll()
-    watch.register(sys.stdout, 0)
+    try:
+        watch.register(sys.stdout, 0)
+    except (ValueError, TypeError):  # stdout is no file here: a notebook's, or closed from the start
+        return False
     return any(events & select.POLLERR for _, events in watch.poll(0))
 
 

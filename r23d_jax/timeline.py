@@ -61,12 +61,7 @@ def write_png(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    winners = scores.argmax(axis=1)
-    # First the classes that win most windows, then those with the highest peak.
-    wins = np.bincount(winners, minlength=scores.shape[1])
-    peaks = scores.max(axis=0)
-    standing_out = np.flatnonzero((wins > 0) | (peaks >= _LEAST * peaks.max()))
-    shown = sorted(standing_out, key=lambda c: (-wins[c], -peaks[c]))[: len(_COLOURS)]
+    winners, shown = scores.argmax(axis=1), standing_out(scores)
     colour = dict(zip(shown, _COLOURS, strict=False))
     edges = edges_of(spans)
 
@@ -88,6 +83,17 @@ def write_png(
     temporary = path.with_name(f".{path.name}.tmp")
     figure.savefig(temporary, format="png")
     os.replace(temporary, path)
+
+
+def standing_out(scores: np.ndarray) -> list[int]:
+    """The classes worth a line: those that win a window, most windows first, then those with the highest peaks.
+
+    Args:
+      scores: float [windows, classes].
+    """
+    wins, peaks = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]), scores.max(axis=0)
+    worth = np.flatnonzero((wins > 0) | (peaks >= _LEAST * peaks.max()))
+    return sorted(worth.tolist(), key=lambda c: (-wins[c], -peaks[c]))[: len(_COLOURS)]
 
 
 def _draw_strip(axes, edges: np.ndarray, winners: np.ndarray, colour: dict[int, str], labels: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,28 @@ def test_both_spellings_start():
     ):
         done = subprocess.run([sys.executable, "-m", *command, "--help"], capture_output=True, text=True)
         assert done.returncode == 0 and done.stdout.startswith(usage) and not done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(unbuffered):
+    """`r23d --help | head -1`: nothing more on stderr, and the status of a program that SIGPIPE ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "r23d_jax", "--help"], stdout=writing, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_other_pipes_that_break_are_told(monkeypatch, capsys):
+    def main():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(SystemExit) as ended:
+        errors.run_command(main, [])
+    assert ended.value.code == 1 and capsys.readouterr().err == "error: [Errno 32] Broken pipe\n"
 
 
 def test_imports_start_no_backend_and_need_no_tensorflow():

@@ -1,6 +1,7 @@
 """requirements.txt, requirements.lock and pyproject.toml say the same, and the package holds everything."""
 
 import ast
+import os
 import re
 import sys
 import tomllib
@@ -8,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
@@ -30,13 +33,14 @@ def pins(name):
     return {name: str(requirement.specifier)[2:] for name, requirement in zip(names, found, strict=True)}
 
 
-PINNED, FOR_TESTS = pins("requirements.txt"), pins("requirements-dev.txt")
+PINNED = pins("requirements.txt")
+OTHER_PINS = {**pins("requirements-convert.txt"), **pins("requirements-dev.txt")}
 
 
 def test_what_is_declared_has_bounds_and_the_pins_are_within_them():
     for requirement in [*DEPENDENCIES, *(one for extra in EXTRAS.values() for one in extra)]:
         name = canonicalize_name(requirement.name)
-        version = PINNED.get(name) or FOR_TESTS.get(name)
+        version = PINNED.get(name) or OTHER_PINS.get(name)
         assert version is not None, f"{name} is not pinned"
         assert requirement.specifier.contains(version), f"{requirement} leaves out {version}, which was tested"
         if not requirement.extras:  # jax[cuda] is bounded by jax
@@ -93,6 +97,26 @@ def test_every_package_and_data_file_is_installed():
     assert others == listed
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements.lock", "pyproject.toml", "Makefile"])
-def test_no_address_of_one_machine(name):
-    assert not re.search(r"--(extra-)?index-url\s|--find-links|https?://", (ROOT / name).read_text())
+SHARED = ["pyproject.toml", "Makefile", *(path.name for path in ROOT.glob("requirements*"))]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", [*(ROOT / name for name in SHARED), *WORKFLOWS, *(ROOT / ".ci").iterdir()])
+def test_no_address_of_one_machine(path):
+    assert not re.search(r"--(extra-)?index-url\s|--find-links|https?://", path.read_text())
+
+
+def test_workflows_run_what_is_there_on_every_python_that_is_promised():
+    promised = SpecifierSet(PROJECT["project"]["requires-python"])
+    versions = [f"3.{minor}" for minor in range(8, 20) if promised.contains(f"3.{minor}")]
+    assert [path.name for path in WORKFLOWS] == ["fresh-install.yml", "tests.yml"]
+    for path in WORKFLOWS:
+        workflow = yaml.safe_load(path.read_text())
+        assert workflow["permissions"] == {"contents": "read"}
+        for job in workflow["jobs"].values():
+            assert job["strategy"]["matrix"]["python"] == versions
+            commands = [step["run"] for step in job["steps"] if "run" in step]
+            scripts = [ROOT / command for command in commands if command.startswith(".ci/")]
+            assert scripts and all(os.access(script, os.X_OK) for script in scripts)
+            for extras in re.findall(r"\.\[([\w,]+)\]", " ".join(commands)):
+                assert set(extras.split(",")) <= EXTRAS.keys()

@@ -21,6 +21,7 @@ from r23d_jax import (
     predict,
     run_videos,
     sources,
+    timeline,
 )  # fmt: skip
 from r23d_jax.data import augment, flow
 from r23d_jax.data import video as videos
@@ -174,6 +175,13 @@ def test_cam_shows_the_first_label_and_where(folder, clip):
     assert heat.box == pytest.approx((2 / 32, 8 / 44, 30 / 32, 36 / 44))
 
 
+def test_the_only_colour_under_a_map_is_its_own():
+    frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    drawn = annotate.blend(frame, np.ones((5, 5)), (0.0, 0.5, 1.0, 1.0))
+    assert np.ptp(drawn[:, :15], axis=-1).max() == 0 and drawn[:, :15].max() < 128
+    assert np.ptp(drawn[:, 15:], axis=-1).min() > 0
+
+
 def test_the_video_itself_is_never_written_over(shell, folder, clip, tmp_path):
     copy = tmp_path / "one.mp4"
     copy.write_bytes(clip.read_bytes())
@@ -200,6 +208,12 @@ def test_timeline(shell, folder, clip, tmp_path):
     assert sum(float(rows[0][f"score_{rank}"]) for rank in (1, 2, 3)) == pytest.approx(1, abs=1e-5)
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
     assert len(videos.read_rgb(tmp_path / "a.mp4")[0]) == 24
+
+
+def test_only_classes_that_stand_out_have_a_line_in_the_timeline():
+    scores = np.array([[0.9, 0.06, 0.0, 0.04], [0.3, 0.1, 0.6, 0.0], [0.2, 0.1, 0.7, 0.0]])
+    assert timeline.standing_out(scores) == [2, 0, 1]
+    assert timeline.standing_out(np.full((2, 9), 1 / 9)) == [0, 1, 2, 3, 4, 5, 6]
 
 
 # --- many files, bad files ------------------------------------------------------------------------------

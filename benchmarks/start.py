@@ -1,0 +1,98 @@
+"""How soon an answer comes: imports, and a first prediction with an empty and with a filled compilation cache.
+
+    python benchmarks/start.py [--checkpoint DIR --video FILE] [--rounds 3] [--json FILE]
+
+Every figure is the time of a whole process, from its start to its end, in seconds: the median of alternating rounds.
+Without a checkpoint and a video it takes an untrained R(2+3)D-18 of the published size and a rendered video of 48
+frames. A cold round has an empty cache of compiled programs, a warm one the cache that a cold round has left. The
+files of Python and its packages have been read before in either (a round is thrown away first).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+_PROCESSES = {  # what a process of its own does
+    "python": ["-c", "pass"],
+    "import r23d_jax": ["-c", "import r23d_jax"],
+    "import jax": ["-c", "import jax"],
+    "import r23d_jax.models": ["-c", "import r23d_jax.models"],
+    "import r23d_jax.predict": ["-c", "import r23d_jax.predict"],
+    "r23d --help": ["-m", "r23d_jax", "--help"],
+}
+
+
+def seconds(arguments: list[str], cache: Path) -> float:
+    """Wall-clock time of a Python process; its compiled programs are in `cache`."""
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    environment |= {"R23D_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def synthetic(folder: Path) -> tuple[Path, Path]:
+    """An untrained checkpoint and a rendered video, by processes of their own."""
+    program = f"""
+from pathlib import Path
+import numpy as np
+from r23d_jax import assemble, checkpoint
+from r23d_jax.functional import weights_of
+from r23d_jax.weights import presets
+from r23d_jax.weights.card import Card
+from tfds_ucf101 import motion
+folder = Path({str(folder)!r})
+arguments = {{"num_classes": 400, "frames": 16, "in_channels": 3, "dropout": 0.0}}
+params, stats = weights_of(assemble.create("r2plus3d_18", arguments))
+values = {{name: np.asarray(value) for name, value in {{**params, **stats}}.items()}}
+checkpoint.save_weights(folder / "untrained", values, Card("r2plus3d_18", arguments, (), presets.torchvision()))
+motion.render(folder / "motion", groups=1, clips=1)
+"""
+    seconds(["-c", program], folder / "cache")
+    return folder / "untrained", next((folder / "motion/videos").rglob("*.avi"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, help="predict with it instead of an untrained network")
+    parser.add_argument("--video", type=Path, help="predict this one instead of a rendered one")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    flags = parser.parse_args()
+    times: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint, video = flags.checkpoint, flags.video
+        if not (checkpoint and video):
+            made = synthetic(folder)
+            checkpoint, video = checkpoint or made[0], video or made[1]
+        predict = ["-m", "r23d_jax.predict", "--checkpoint", str(checkpoint), str(video)]
+        for number in range(flags.rounds + 1):
+            cache = folder / f"cache{number}"
+            jobs = {key: (arguments, cache) for key, arguments in _PROCESSES.items()}
+            jobs |= {"predict, cache empty": (predict, cache), "predict, cache filled": (predict, cache)}
+            for key, job in jobs.items():
+                took = seconds(*job)
+                if number:  # the first round brings the files into memory
+                    times.setdefault(key, []).append(took)
+    figures = {
+        "checkpoint": checkpoint.name, "video": video.name, "rounds": flags.rounds, "cores": os.cpu_count(),
+        "seconds": {key: round(statistics.median(values), 2) for key, values in times.items()},
+        "spread": {key: round(max(values) - min(values), 2) for key, values in times.items()},
+    }  # fmt: skip
+    print(json.dumps(figures, indent=1))
+    if flags.json:
+        flags.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
