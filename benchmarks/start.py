@@ -26,7 +26,6 @@ _PROCESSES = {  # what a process of its own does
     "import r23d_jax": ["-c", "import r23d_jax"],
     "import jax": ["-c", "import jax"],
     "import r23d_jax.models": ["-c", "import r23d_jax.models"],
-    "import r23d_jax.predict": ["-c", "import r23d_jax.predict"],
     "r23d --help": ["-m", "r23d_jax", "--help"],
 }
 
