@@ -214,7 +214,7 @@ def protocol(
         clips = f"one clip of the middles of equal parts: {spec.frames}-frame clips"
     else:
         many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
-        clips = f"{many} {spec.frames}-frame clips"
+        clips = f"{many} {spec.frames}-frame clip{'s' if views not in ('dense', 1) else ''}"
     stride = "" if spec.stride == 1 or views == "segments" else f" of stride {spec.stride}"
     stride += f" of {spec.flow} optical flow" if spec.flow else ""
     stride += f" at the video's own rate (the weights: {spec.fps:g} fps)" if spec.fps else ""

@@ -10,7 +10,7 @@ from r23d_jax import metrics
 from r23d_jax.evaluate import Predictions
 
 PROTOCOL = (
-    "video level, mean of softmax over every non-overlapping 8-frame clips; centre crop 56x56 of frames resized to "
+    "video level, mean of softmax over every non-overlapping 8-frame clip; centre crop 56x56 of frames resized to "
     "short side 64 (stored 64x64); test videos of split 1; last checkpoint, not chosen by test score; float32"
 )
 

@@ -104,7 +104,7 @@ def test_other_views_of_such_weights_are_announced(even, tmp_path, capsys):
     _, folder, source = even
     results = score.evaluate_only(load(folder, source), tmp_path / "w", which="init")
     assert "own protocol is the whole video: --config.eval.views=whole; evaluating 4-frame" in capsys.readouterr().err
-    assert "every non-overlapping 4-frame clips" in results["protocol"]
+    assert "every non-overlapping 4-frame clip" in results["protocol"]
 
 
 def test_a_network_bound_to_its_length_is_refused(even, tmp_path):
