@@ -76,8 +76,8 @@ def curves(run: Run) -> Markup:
         return section("curves", "Learning curves", note(text))
     logged, _ = series(run, "loss")
     text = (
-        f"{len(logged):,} line{'s' if len(logged) > 1 else ''} of the log, each the mean of the steps since the line before it. The first line's "
-        "speed includes compiling the step."
+        f"{len(logged):,} line{'s' if len(logged) > 1 else ''} of the log, each the mean of the steps since the line "
+        "before it. The first line's speed includes compiling the step."
     )
     if len(logged) > 240:
         text += " A point of a curve is the mean of several lines; the band runs from the lowest to the highest."
