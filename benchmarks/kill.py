@@ -2,12 +2,13 @@
 
     python benchmarks/kill.py [--kills 100] [--data_dir DATA --name tfds_ucf101/motion] [--keep DIR] [--json FILE]
 
-Trains a tiny R(2+3)D on a small `motion` (built first where no data set is named) with decoding threads, a
-checkpoint every few steps and an evaluation every epoch. Then the same command is killed with SIGKILL: at a random
+Trains a tiny R(2+3)D on a small `motion` (built first where no data set is named) with decoding threads, batches
+decoded ahead, random augmentation, dropout, averaged weights and steps of two parts, a checkpoint every few steps and
+an evaluation now and then. Then the same command is killed with SIGKILL: at a random
 time after it started, in the middle of writing a checkpoint, in an evaluation, or between two steps, and started
 again, until it ends; and all over again in a new workdir until there were `--kills` of them. Every run that came
-to its end must have the parameters, log lines (but for times), evaluations, results and predictions of the one left
-alone, bit for bit, and every start must go on from the newest checkpoint that was whole on disk.
+to its end must have the parameters, optimizer, log lines (but for times), evaluations, results and predictions of the
+one left alone, bit for bit, and every start must go on from the newest checkpoint that was whole on disk.
 
 Also shown: from the start of a process to its first new step, and what a checkpoint adds to a step.
 """
@@ -40,7 +41,8 @@ BATCH, SAVE_EVERY, EVALUATE_EVERY = 8, 4, 6  # clips; steps
 CONFIG = (
     "model.width=4", "model.layers=(1,1,1,1)", "model.dropout=0.2", "clip.frames=4", "clip.size=16", "clip.resize=20",
     f"batch_size={BATCH}", f"checkpoint.every_steps={SAVE_EVERY}", "lr=0.02", "log_every=1", "checkpoint.keep=2",
-    "workers=2", "ema=0.9", "augment.flip_sensitive=()",
+    "workers=2", "ema=0.9", "accumulate=2", "augment.flip=0.5", "augment.flip_sensitive=()", "augment.brightness=0.2",
+    "augment.mixup=0.2",
 )  # fmt: skip
 TIMES = ("seconds", "clips_per_second", "data_wait")
 MOMENTS = ("any time", "step", "checkpoint", "evaluation")
@@ -57,10 +59,11 @@ class Run:
         self._error = workdir.with_suffix(".stderr")
         self.first_steps: list[float] = []  # seconds from a start to its first new step
         self.lost: list[str] = []
+        self.left: Counter[str] = Counter()  # what kills left behind
         self.ended = False
 
     def start(self) -> None:
-        self._newest, self._lines = self.newest(), len(self.steps())
+        self._newest, self._log = self.newest(), self._inode()
         self._began, self._first = time.monotonic(), None
         with self._error.open("w") as error:
             self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=error)
@@ -82,6 +85,7 @@ class Run:
             return self._end()
         self._process.kill()
         self._process.wait()
+        self._note_left()
         self._check_resumed()
         return moment
 
@@ -109,8 +113,22 @@ class Run:
         return True
 
     def _note_first(self) -> None:
-        if self._first is None and self._newest and self.steps()[-1:] > [self._newest]:
+        # Lines of later steps than the checkpoint's are dropped at the start, and the log is then another file.
+        gone_on = self._first is None and self._newest and self._inode() != self._log
+        if gone_on and self.steps()[-1:] > [self._newest]:
             self._first = time.monotonic() - self._began
+
+    def _note_left(self) -> None:
+        log = self.workdir / "metrics.jsonl"
+        lines = log.read_text() if log.is_file() else ""
+        self.left["a half-written checkpoint"] += self._writing()
+        self.left["a half-done evaluation"] += self._evaluating()
+        self.left["a half-written line of the log"] += bool(lines) and not lines.endswith("\n")
+        self.left["steps behind the last checkpoint"] += max(self.steps(), default=0) > self.newest()
+
+    def _inode(self) -> int:
+        log = self.workdir / "metrics.jsonl"
+        return log.stat().st_ino if log.is_file() else 0
 
     def _writing(self) -> bool:
         return any(self.checkpoints.glob(".writing-*"))
@@ -141,8 +159,9 @@ class Run:
 def differences(run: Path, other: Path) -> list[str]:
     """What is not the same, bit for bit, of two finished runs."""
     found = []
-    ours, theirs = (checkpoint.load_weights(checkpoint.find(w, "last"))[0] for w in (run, other))
-    found += [f"parameter {name}" for name in theirs if not np.array_equal(ours[name], theirs[name])]
+    for kind, ours, theirs in zip(("weight", "state"), *(_state(w) for w in (run, other)), strict=True):
+        found += [f"{kind} {name}" for name in theirs if not np.array_equal(ours[name], theirs[name])]
+        found += [f"{kind} {name} is one too many" for name in ours if name not in theirs]
     ours, theirs = (
         [{k: v for k, v in line.items() if k not in TIMES} for line in read_metrics(w)] for w in (run, other)
     )
@@ -154,6 +173,12 @@ def differences(run: Path, other: Path) -> list[str]:
     with np.load(run / "predictions.npz") as ours, np.load(other / "predictions.npz") as theirs:
         found += [f"predictions: {name}" for name in theirs if not np.array_equal(ours[name], theirs[name])]
     return found
+
+
+def _state(workdir: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Weights, and optimizer, keys and what else a run goes on from, of its last checkpoint."""
+    weights, rest, _, _ = checkpoint.Checkpoints(workdir, writer=False).resume()
+    return weights, rest
 
 
 def checkpoint_cost(workdir: Path) -> tuple[float, float]:
@@ -231,6 +256,7 @@ def _kill(folder: Path, data_dir: Path, name: str, flags: argparse.Namespace) ->
     return {
         "kills": sum(moments.values()),
         "moments": dict(moments),
+        "left_behind": dict(sum((run.left for run in runs), Counter())),
         "runs": len(runs),
         "differences": [f"{r.workdir.name}: {what}" for r in runs for what in differences(r.workdir, whole.workdir)],
         "checkpoints_lost": [what for run in runs for what in run.lost],

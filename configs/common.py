@@ -85,7 +85,7 @@ def get_config() -> ConfigDict:
 
     config.checkpoint = ConfigDict(type_safe=False)
     config.checkpoint.every_steps = 0  # 0: every epoch, though not more often than every 50 steps
-    config.checkpoint.keep = 1  # newest checkpoints kept, beside the best
+    config.checkpoint.keep = 2  # newest checkpoints kept, beside the best; with 2 a damaged one has one before it
 
     config.log_every = 10  # steps between two lines of metrics.jsonl
     config.workers = 0  # decoding threads; 0: one a core

@@ -27,7 +27,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.files import write_json
+from r23d_jax.files import sync, sync_folder, write_json
 from r23d_jax.weights import card as cards
 
 Tensors = dict[str, np.ndarray]
@@ -272,9 +272,11 @@ def _write(folder: Path, trees: dict[str, Mapping[str, Any]], card: cards.Card, 
         if progress:
             write_json(writing / "progress.json", progress)
         write_json(writing / "checksums.json", _checksums(writing))
+        sync(writing)  # or a power failure could keep the name and lose what is in it
         if folder.exists():
             folder.rmdir()  # only ever an empty one
         os.replace(writing, folder)
+        sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(writing, ignore_errors=True)
         raise

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, also after a power failure."""
 
 import json
 import os
@@ -9,7 +9,10 @@ from typing import Any
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes the whole file or leaves the old one: under another name first, then renamed."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -21,3 +24,23 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """JSON with an indent of one, the same way."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def sync(folder: Path) -> None:
+    """Returns when everything below a folder is on the disk itself, not only in the system's memory."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_folder(path)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Returns when a folder's names are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
