@@ -82,13 +82,7 @@ def build(card: Card, values: Mapping[str, np.ndarray]) -> nnx.Module:
         model = architecture.abstract(card.arch, {**arguments, "bn_epsilon": card.bn_epsilon})
     except TypeError as error:
         raise UserError(f"card of {card.arch}: {error}") from None
-    wanted = architecture.leaves(model)
-    wrong = [f"{path} is missing" for path in wanted if path not in values]
-    wrong += [f"{path} has no place in the network" for path in values if path not in wanted]
-    wrong += [f"{path} has shape {list(values[path].shape)}, not {list(wanted[path].shape)}"
-              for path in wanted if path in values and values[path].shape != wanted[path].shape]  # fmt: skip
-    if wrong:
-        raise UserError(f"checkpoint of {card.arch}: {'; '.join(wrong[:6])}")
+    architecture.check(card.arch, model, values)
     return architecture.fill(model, values)
 
 

@@ -12,6 +12,7 @@ from r23d_jax.data import augment
 from r23d_jax.errors import UserError
 from r23d_jax.functional import Functional
 from r23d_jax.models import convolution
+from r23d_jax.weights import architecture
 from r23d_jax.weights.card import Card
 
 
@@ -85,6 +86,7 @@ class Network:
         self.card = card
         # Its shapes alone: initial weights would be thrown away, and drawing them takes seconds.
         self.model = nnx.eval_shape(lambda: assemble.create(card.arch, card.model, dtype))
+        architecture.check(card.arch, self.model, weights)
         self._weights = jax.device_put(weights)
         self._functional = Functional(self.model)
         self._activations: cam.Activations | None = None

@@ -186,3 +186,25 @@ def test_init_from_another_network_names_everything_that_does_not_fit():
         checkpoint.init_from(target, source, "fc", keep_head=False, origin="there")
     for words in ("layer1.0.conv1.0.kernel is not in it", "mean is [7], here [4]", "layer9.kernel has no place here"):
         assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("preprocessing", "resize", "large"), ("preprocessing", "resize", [128, 0]), ("preprocessing", "crop", -1),
+        ("preprocessing", "frames", 1.5), ("preprocessing", "stride", 0), ("preprocessing", "fps", "fast"),
+        ("preprocessing", "mean", [0.5, None, 0.5]), ("preprocessing", "std", [0.5, 0.0, 0.5]),
+        ("preprocessing", "channels", "bgr"), ("preprocessing", "flow", 3), ("model", "num_classes", 10**30),
+        ("model", "width", True), ("model", "depth", 3), ("model", "layers", [1, -1]), ("source", "stored", "0x0"),
+        (None, "labels", ["a", 7]), (None, "labels", ["a"]), (None, "bn_epsilon", 0), (None, "model", []),
+        (None, "published", [1]), (None, "arch", None),
+    ],
+)  # fmt: skip
+def test_a_card_that_was_edited_wrongly_is_refused(tmp_path, part, key, value):
+    """With its checksum made to fit: a card can come from anywhere."""
+    folder = checkpoint.save_weights(tmp_path / "w", {"a": np.zeros(3)}, CARD)
+    fields = json.loads((folder / "card.json").read_text())
+    (fields[part] if part else fields)[key] = value
+    (folder / "card.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=rf"card.json: not a readable weights card \(.*{key}"):
+        checkpoint.load_weights(folder)

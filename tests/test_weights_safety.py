@@ -268,3 +268,11 @@ def test_a_failed_write_leaves_nothing(tmp_path, small, monkeypatch):
     with pytest.raises(OSError):
         convert.main([str(tmp_path / "ours"), str(tmp_path / "back.pth")])
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("counter", [torch.ones(2), torch.ones(0), torch.tensor(1 + 1j), torch.tensor(True)])
+def test_a_counter_that_is_no_number(tmp_path, small, counter):
+    name = "layer1.0.conv1.1.num_batches_tracked"
+    assert name in small
+    torch.save({**small, name: counter}, tmp_path / "a.pth")
+    refused(tmp_path, tmp_path / "a.pth", f"{name} is .*, but a count of updates is one whole number", "--arch", "rmc4_18")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import jax
+import numpy as np
 from flax import nnx
 
 from r23d_jax import models
@@ -159,6 +160,20 @@ def leaves(model: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of an abstract network's parameters and statistics, by path as `models.flatten`."""
     state = nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
     return {".".join(map(str, path)): variable.get_value() for path, variable in state}
+
+
+def check(arch: str, model: nnx.Module, values: Mapping[str, np.ndarray]) -> None:
+    """Raises a `UserError` unless `values` are all of an abstract network's leaves, in their shapes."""
+    wanted = leaves(model)
+    wrong = [f"{path} is missing" for path in wanted if path not in values]
+    wrong += [f"{path} has no place in the network" for path in values if path not in wanted]
+    wrong += [
+        f"{path} has shape {list(values[path].shape)}, not {list(leaf.shape)}"
+        for path, leaf in wanted.items()
+        if path in values and values[path].shape != leaf.shape
+    ]
+    if wrong:
+        raise UserError(f"checkpoint of {arch}: {'; '.join(wrong[:6])}")
 
 
 def fill(model: nnx.Module, values: Mapping[str, object]) -> nnx.Module:

@@ -7,6 +7,7 @@ travel with the weights, so a prediction can be made from a checkpoint and a vid
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,70 @@ class Card:
             raise UserError(f"weights card with unknown keys {sorted(set(fields) - known)}")
         fields["preprocessing"] = Preprocessing.from_dict(fields["preprocessing"])
         fields["labels"], fields["published"] = tuple(fields["labels"]), tuple(fields["published"])
-        return cls(**fields)
+        card = cls(**fields)
+        _check(card)
+        return card
+
+
+_SIDES = range(1, 1 << 14)  # pixels, frames: what no edited card may exceed, or memory runs out instead
+_MODEL = {
+    "num_classes": range(1, 1 << 20), "frames": _SIDES, "in_channels": _SIDES, "width": _SIDES, "layers": None,
+    "dropout": None, "bn_epsilon": None,
+}  # fmt: skip
+
+
+def _check(card: Card) -> None:
+    """Raises a `ValueError` for a value of the wrong type or out of range, naming it.
+
+    A card comes from outside, and what it says is used long after it was read.
+    """
+    spec, model = card.preprocessing, card.model
+    stored = card.source.get("stored") if isinstance(card.source, dict) else None
+    resize, stored = (tuple(size) if isinstance(size, list | tuple) else (size,) for size in (spec.resize, stored))
+    texts = (card.arch, card.init, card.licence, card.tensors_sha256, *card.labels)
+    wrong = {
+        "arch, init, licence, tensors_sha256 and labels": not all(isinstance(text, str) for text in texts),
+        "source, extra, model and published": not all(
+            isinstance(value, dict) for value in (card.source, card.extra, model, *card.published)
+        ),
+        "resize": resize != (None,) and not (len(resize) <= 2 and _whole(_SIDES, *resize)),
+        "source.stored": stored not in ((None,), ("native",)) and not (len(stored) <= 2 and _whole(_SIDES, *stored)),
+        "crop": spec.crop is not None and not _whole(_SIDES, spec.crop),
+        "frames": not _whole(range(1 << 14), spec.frames),
+        "stride and max_frames": not _whole(_SIDES, spec.stride, spec.max_frames),
+        "fps": spec.fps is not None and not _positive(spec.fps, below=1e4),
+        "mean": not all(_number(value) and abs(value) < 1e6 for value in spec.mean),
+        "std": not (spec.std and len(spec.std) == len(spec.mean) and _positive(*spec.std)),
+        "channels": spec.channels not in ("rgb", "flow"),
+        "flow": not isinstance(spec.flow, str if spec.channels == "flow" else type(None)),
+        "bn_epsilon": not _positive(card.bn_epsilon),
+    }
+    if isinstance(model, dict):
+        wrong |= {f"model.{key}": key not in _MODEL for key in model}
+        for key, allowed in _MODEL.items():
+            if key in model and allowed is not None:
+                wrong[f"model.{key}"] = not _whole(allowed, model[key])
+        layers, epsilon, dropout = model.get("layers"), model.get("bn_epsilon"), model.get("dropout", 0)
+        wrong["model.layers"] = layers is not None and not (isinstance(layers, list) and _whole(_SIDES, *layers))
+        wrong["model.bn_epsilon"] = epsilon is not None and not _positive(epsilon)
+        wrong["model.dropout"] = not (_number(dropout) and 0 <= dropout < 1)
+        wrong["labels"] = bool(card.labels) and model.get("num_classes", len(card.labels)) != len(card.labels)
+        wrong["mean and std"] = model.get("in_channels", len(spec.mean)) != len(spec.mean)
+    found = [name for name, is_wrong in wrong.items() if is_wrong]
+    if found:
+        raise ValueError(f"{found[0]} cannot be what it says")
+
+
+def _whole(allowed: range, *values: Any) -> bool:
+    return all(type(value) is int and value in allowed for value in values)
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _positive(*values: Any, below: float = 1e6) -> bool:
+    return all(_number(value) and 0 < value < below for value in values)
 
 
 def read_card(folder: Path) -> Card:
@@ -115,7 +179,7 @@ def read_card(folder: Path) -> Card:
         return Card.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"{folder}: no {FILE_NAME} in it, so it is not a checkpoint of r23d_jax") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a readable weights card ({error})") from None
 
 

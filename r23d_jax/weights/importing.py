@@ -216,7 +216,10 @@ def _counters(tensors: Mapping[str, np.ndarray], table: Table) -> dict[str, int]
         mean = name.removesuffix(_COUNTER) + ".running_mean"
         if name.endswith(_COUNTER) and table.why_unused(mean) is None:
             path, _ = table.to_ours(mean)
-            counters[path.removesuffix(".mean")] = int(value)
+            if np.size(value) != 1 or value.dtype.kind not in "iu":
+                found = f"{value.dtype.name} {list(value.shape)}"
+                raise UserError(f"{name} is {found}, but a count of updates is one whole number")
+            counters[path.removesuffix(".mean")] = int(np.reshape(value, ()))
     return counters
 
 
