@@ -275,4 +275,5 @@ def test_a_counter_that_is_no_number(tmp_path, small, counter):
     name = "layer1.0.conv1.1.num_batches_tracked"
     assert name in small
     torch.save({**small, name: counter}, tmp_path / "a.pth")
-    refused(tmp_path, tmp_path / "a.pth", f"{name} is .*, but a count of updates is one whole number", "--arch", "rmc4_18")
+    message = f"{name} is .*, but a count of updates is one whole number"
+    refused(tmp_path, tmp_path / "a.pth", message, "--arch", "rmc4_18")
