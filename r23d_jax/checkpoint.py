@@ -5,8 +5,9 @@
 * `load_weights` uses a checkpoint.
 
 A checkpoint is a folder: `card.json`, `weights/` (Orbax: what is evaluated), and for a run also `train/`
-(Orbax: the rest of its state), `progress.json`, and `checksums.json` over all of them. It is written
-under another name and renamed when complete, so a folder with a number for a name is always a whole one.
+(Orbax: the rest of its state), `progress.json` (with the scores of the evaluations so far), and `checksums.json`
+over all of them. It is written under another name and renamed when complete, so a folder with a number for a name
+is always a whole one.
 """
 
 import errno
@@ -80,9 +81,9 @@ def find(path: str | Path, which: str = "best") -> Path:
     steps = _steps(path / "checkpoints")
     if not steps:
         raise UserError(f"{path}: no checkpoint in it, neither {cards.FILE_NAME} nor checkpoints/ of a run")
-    scores = _read_scores(path / "checkpoints")
+    scores = _read_scores(path / "checkpoints") if which == "best" else {}
     scored = [step for step in steps if step in scores]
-    best = max(scored, key=lambda step: (scores[step], step)) if scored and which == "best" else steps[-1]
+    best = max(scored, key=lambda step: (scores[step], step)) if scored else steps[-1]
     return path / "checkpoints" / f"{best:08d}"
 
 
@@ -120,7 +121,8 @@ class Checkpoints:
         if not self._writer:
             return
         host = jax.device_get({"weights": weights, "train": train})
-        self._pending = self._pool.submit(self._save, step, host, card, {"step": step, **progress})
+        progress = {"step": step, "scores": _read_scores(self.root), **progress}
+        self._pending = self._pool.submit(self._save, step, host, card, progress)
 
     def wait(self) -> None:
         """Returns when the last save is on disk; raises what went wrong with it."""
@@ -137,8 +139,7 @@ class Checkpoints:
         """Notes the evaluation result of a saved step, by which the best checkpoint is chosen."""
         self.wait()
         if self._writer:
-            scores = {**_read_scores(self.root), step: top1}
-            write_json(self.root / "scores.json", {str(s): scores[s] for s in sorted(scores)})
+            _write_scores(self.root, {**_read_scores(self.root), step: top1})
             self._prune()
 
     def resume(self) -> tuple[Tensors, Tensors, cards.Card, dict[str, Any]] | None:
@@ -154,6 +155,7 @@ class Checkpoints:
                 progress = json.loads((folder / "progress.json").read_text())
                 rest = _restore(folder / "train")
                 self._set_aside([newer for newer in steps if newer > step])
+                self._check_scores(progress)
                 return weights, rest, card, progress
             except UserError as error:
                 print(f"warning: {error}; trying the checkpoint before it", file=sys.stderr)
@@ -168,6 +170,14 @@ class Checkpoints:
     def scored(self, step: int) -> bool:
         """Whether the result of a step's evaluation is noted."""
         return step in _read_scores(self.root)
+
+    def _check_scores(self, progress: dict[str, Any]) -> None:
+        try:
+            _read_scores(self.root)
+        except DamagedError as error:
+            print(f"warning: {error}; written anew from the checkpoint", file=sys.stderr)
+            if self._writer:
+                _write_scores(self.root, {int(step): score for step, score in progress.get("scores", {}).items()})
 
     def _set_aside(self, damaged: list[int]) -> None:
         """Takes damaged checkpoints out of the count, or they would pass for the newest."""
@@ -322,9 +332,11 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 def _verify(folder: Path) -> None:
     try:
-        expected = json.loads((folder / "checksums.json").read_text())
-    except (OSError, ValueError):
-        raise DamagedError(f"{folder}: damaged checkpoint: checksums.json is missing or unreadable") from None
+        expected = json.loads((folder / "checksums.json").read_bytes())
+    except (FileNotFoundError, ValueError):  # one that may not be read is not damaged
+        expected = None
+    if not isinstance(expected, dict):
+        raise DamagedError(f"{folder}: damaged checkpoint: checksums.json is missing or unreadable")
     found = _checksums(folder)
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -339,5 +351,23 @@ def _steps(root: Path) -> list[int]:
 
 def _read_scores(root: Path) -> dict[int, float]:
     path = root / "scores.json"
-    return {int(step): score for step, score in json.loads(path.read_text()).items()} if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        fields = json.loads(path.read_bytes())
+        checksum = fields.pop("sha256", None)
+        scores = {int(step): float(score) for step, score in fields.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise DamagedError(f"{path}: damaged: not the scores of evaluations") from None
+    if checksum not in (None, _scores_sha256(scores)):
+        raise DamagedError(f"{path}: damaged: its scores do not match its checksum")
+    return scores
 
+
+def _write_scores(root: Path, scores: dict[int, float]) -> None:
+    fields = {str(step): float(scores[step]) for step in sorted(scores)}
+    write_json(root / "scores.json", {**fields, "sha256": _scores_sha256(scores)})
+
+
+def _scores_sha256(scores: dict[int, float]) -> str:
+    return hashlib.sha256(repr(sorted(scores.items())).encode()).hexdigest()

@@ -27,7 +27,10 @@ class Log:
         if not writer:
             return
         path = self._path = Path(workdir) / "metrics.jsonl"
-        kept = [line for line in read_metrics(workdir) if line["step"] <= start] if start else []
+        lines, damaged = _parse(path)
+        if start and damaged:  # a log is no reason not to go on
+            print(f"warning: {path}: damaged and left out: line {', '.join(map(str, damaged))}", file=sys.stderr)
+        kept = [line for line in lines if line["step"] <= start] if start else []
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(temporary, path)
@@ -93,14 +96,29 @@ class _Events:
 
 
 def read_metrics(workdir: Path) -> list[dict]:
-    """The lines of a run's metrics.jsonl; a half-written last line (a killed run) is left out."""
+    """The lines of a run's metrics.jsonl; a half-written last line (a killed run) is left out.
+
+    Raises:
+      UserError: another line is damaged.
+    """
     path = Path(workdir) / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    whole = []
-    for number, line in enumerate(lines):
+    lines, damaged = _parse(path)
+    if damaged:
+        raise UserError(f"{path}: line {damaged[0]} is damaged; remove it, or run the training's command again")
+    return lines
+
+
+def _parse(path: Path) -> tuple[list[dict], list[int]]:
+    """The lines that are whole, and the numbers of those that are not, but for a last one that does not end."""
+    texts = path.read_bytes().split(b"\n") if path.is_file() else []
+    whole, damaged = [], []
+    for number, text in enumerate(texts, 1):
         try:
-            whole.append(json.loads(line))
+            line = json.loads(text)
         except ValueError:
-            if number + 1 < len(lines):
-                raise
-    return whole
+            line = None
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            whole.append(line)
+        elif number < len(texts):
+            damaged.append(number)
+    return whole, damaged

@@ -55,7 +55,7 @@ def test_resume_gives_back_the_last_state_in_its_bits(tmp_path):
     read, rest, card, progress = checkpoint.Checkpoints(tmp_path).resume()
     assert card.labels == CARD.labels
     assert same(read, weights(3)) and rest["opt"] == 3 and rest["step"].dtype == np.int32
-    assert progress == {"step": 3, "epoch": 1.5}
+    assert progress == {"step": 3, "epoch": 1.5, "scores": {}}
 
 
 def test_newest_and_best_are_kept(tmp_path):
@@ -117,6 +117,27 @@ def test_only_damaged_checkpoints_are_an_error_not_a_fresh_start(tmp_path):
     (root / "00000001" / "checksums.json").write_text("{")
     with pytest.raises(UserError, match="every checkpoint in it is damaged"):
         checkpoint.Checkpoints(tmp_path).resume()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda s: s.replace(b"0.25", b"0.95"), lambda s: s[:5], lambda _: b"[]", lambda _: b"\xff", lambda _: b'{"a": 1}'],
+)
+def test_damaged_scores_are_named_and_written_anew(tmp_path, damage, capsys):
+    checkpoints = run_with(tmp_path, [1, 2], keep=9)
+    for step, top1 in ((1, 0.5), (2, 0.25)):
+        checkpoints.score(step, top1)
+    checkpoints.save(3, weights(3), {}, CARD, {})
+    checkpoints.close()
+    path = tmp_path / "checkpoints" / "scores.json"
+    good = path.read_bytes()
+    path.write_bytes(damage(good))
+    with pytest.raises(UserError, match="scores.json: damaged"):
+        checkpoint.find(tmp_path)
+    assert checkpoint.find(tmp_path, "last").name == "00000003"
+    assert checkpoint.Checkpoints(tmp_path).resume()[3]["step"] == 3
+    assert "scores.json: damaged" in capsys.readouterr().err
+    assert path.read_bytes() == good and checkpoint.find(tmp_path).name == "00000001"
 
 
 def test_a_swapped_card_is_noticed(tmp_path):

@@ -68,6 +68,16 @@ def test_a_log_that_cannot_be_written_ends_in_one_line_and_no_wait(tmp_path, fil
     assert 20 < len(kept) < 100 and [line["step"] for line in kept] == list(range(len(kept)))
 
 
+def test_a_damaged_line_of_the_log_is_named_and_keeps_no_run_from_going_on(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n\0\0\0\n{"step": 3}\n7\n\xff\n{"step": 6}\n{"ste')
+    with pytest.raises(UserError, match="metrics.jsonl: line 2 is damaged"):
+        logs.read_metrics(tmp_path)
+    logs.Log(tmp_path, 10, 5).close()
+    assert "metrics.jsonl: damaged and left out: line 2, 4, 5" in capsys.readouterr().err
+    assert logs.read_metrics(tmp_path) == [{"step": 1}, {"step": 3}]
+
+
 def test_events_are_read_back(tmp_path):
     from tensorboardX.proto import event_pb2
 

@@ -137,7 +137,7 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for(evaluated_run, data, tmp_
     monkeypatch.undo()
     train.train_and_evaluate(config, tmp_path)
     scores = [json.loads((w / "checkpoints" / "scores.json").read_text()) for w in (tmp_path, evaluated_run)]
-    assert scores[0] == scores[1] and list(scores[0]) == ["3", "6", "9", "12"]
+    assert scores[0] == scores[1] and list(scores[0]) == ["3", "6", "9", "12", "sha256"]
     keys = ("step", "loss", "eval_top1")
     lines = [[[x.get(key) for key in keys] for x in read_metrics(w)] for w in (tmp_path, evaluated_run)]
     assert lines[0] == lines[1]

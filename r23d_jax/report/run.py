@@ -55,16 +55,13 @@ def read(workdir: Path) -> Run:
         raise UserError(f"{workdir}: no such folder; name the --workdir of a run")
     results = _object(workdir / "results.json")
     claimed = _object(workdir / "config.json")
-    try:
-        metrics = read_metrics(workdir)
-    except ValueError as error:
-        raise UserError(f"{workdir / 'metrics.jsonl'}: damaged ({one_line(error)})") from None
+    metrics = read_metrics(workdir)
     scores = _scores(workdir / "predictions.npz")
     if not (results or claimed or metrics or scores):
         raise UserError(f"{workdir}: no results.json, config.json or metrics.jsonl in it, so not a run's workdir")
     parts = [claimed.get(name) for name in ("config", "dataset", "environment")]
     parts = [part if isinstance(part, dict) else {} for part in parts]
-    return Run(workdir, results, scores, [line for line in metrics if isinstance(line, dict)], *parts)
+    return Run(workdir, results, scores, metrics, *parts)
 
 
 def series(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
