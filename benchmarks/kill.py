@@ -52,9 +52,9 @@ LIMIT = 900  # seconds without progress; a busy machine is slow
 class Run:
     """One workdir, its processes, and what was seen of it from outside."""
 
-    def __init__(self, workdir: Path, overrides: list[str]):
+    def __init__(self, workdir: Path, overrides: list[str], defaults: tuple[str, ...] = CONFIG):
         self.workdir, self.checkpoints = workdir, workdir / "checkpoints"
-        flags = [f"--config.{key}" for key in (*CONFIG, *overrides)]
+        flags = [f"--config.{key}" for key in (*defaults, *overrides)]
         self._command = [sys.executable, "-m", "r23d_jax.main", "--config", "demo", "--workdir", str(workdir), *flags]
         self._error = workdir.with_suffix(".stderr")
         self.first_steps: list[float] = []  # seconds from a start to its first new step
@@ -64,7 +64,7 @@ class Run:
 
     def start(self) -> None:
         self._newest, self._log = self.newest(), self._inode()
-        self._began, self._first = time.monotonic(), None
+        self._began, self.first_step = time.monotonic(), None
         with self._error.open("w") as error:
             self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=error)
 
@@ -72,25 +72,28 @@ class Run:
         """Waits for the moment, kills; returns which moment it was, "" if the run ended before."""
         if moment == "any time":
             until = self._began + rng.uniform(0, 2 * typical)
-            found = self._until(lambda: time.monotonic() > until)
+            found = self.until(lambda: time.monotonic() > until)
         else:
             for _ in range(rng.randint(1, 3)):
                 begun = self.steps()
-                if not self._until(lambda begun=begun: self.steps()[-1:] > begun[-1:]):
+                if not self.until(lambda begun=begun: self.steps()[-1:] > begun[-1:]):
                     break
             conditions = {"step": lambda: True, "checkpoint": self._writing, "evaluation": self._evaluating}
-            found = self._until(conditions[moment])
+            found = self.until(conditions[moment])
             time.sleep(rng.uniform(0, 0.1))
         if not found and self._process.poll() is not None:
             return self._end()
-        self._process.kill()
-        self._process.wait()
+        self.stop()
         self._note_left()
         self._check_resumed()
         return moment
 
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
     def finish(self) -> None:
-        if self._until(lambda: False):
+        if self.until(lambda: False):
             raise UserError(f"{self.workdir}: no end after {LIMIT} s")
         self._end()
 
@@ -101,7 +104,11 @@ class Run:
         """The newest checkpoint that is whole, 0 for none."""
         return max((int(path.name) for path in self.checkpoints.glob("[0-9]*")), default=0)
 
-    def _until(self, condition) -> bool:
+    def said(self) -> str:
+        return self._error.read_text()
+
+    def until(self, condition) -> bool:
+        """Waits; False if the process ended before."""
         while not condition():
             if self._process.poll() is not None:
                 return False
@@ -114,9 +121,9 @@ class Run:
 
     def _note_first(self) -> None:
         # Lines of later steps than the checkpoint's are dropped at the start, and the log is then another file.
-        gone_on = self._first is None and self._newest and self._inode() != self._log
+        gone_on = self.first_step is None and self._newest and self._inode() != self._log
         if gone_on and self.steps()[-1:] > [self._newest]:
-            self._first = time.monotonic() - self._began
+            self.first_step = time.monotonic() - self._began
 
     def _note_left(self) -> None:
         log = self.workdir / "metrics.jsonl"
@@ -140,16 +147,16 @@ class Run:
 
     def _end(self) -> str:
         if self._process.wait() != 0:
-            raise UserError(f"{self.workdir}: ended with {self._process.returncode}: {self._error.read_text()[-500:]}")
+            raise UserError(f"{self.workdir}: ended with {self._process.returncode}: {self.said()[-500:]}")
         self._check_resumed()
         self.ended = True
         return ""
 
     def _check_resumed(self) -> None:
         """Whether the process that is over had gone on from the newest checkpoint."""
-        if self._first is not None:
-            self.first_steps.append(self._first)
-        said = self._error.read_text()
+        if self.first_step is not None:
+            self.first_steps.append(self.first_step)
+        said = self.said()
         if "warning:" in said:
             self.lost.append(said)
         if "learning rate" in said and self._newest and f"resuming at step {self._newest} of" not in said:
@@ -208,10 +215,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="r23d_kill_") as temporary:
         folder = flags.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-        data_dir, name = flags.data_dir or _build(folder), flags.name if flags.data_dir else "tfds_ucf101/motion_small"
+        set_environment(folder)
+        data_dir, name = flags.data_dir or build(folder), flags.name if flags.data_dir else "tfds_ucf101/motion_small"
         found = _kill(folder, data_dir, name, flags)
     if flags.json:
         flags.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -219,7 +224,17 @@ def main() -> int:
     return 1 if found["differences"] or found["checkpoints_lost"] else 0
 
 
-def _build(folder: Path) -> Path:
+def set_environment(folder: Path) -> None:
+    """On the CPU, with a compile cache, for this process and those it starts."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+def build(folder: Path) -> Path:
+    """A small `motion`, unless it is there."""
+    if (folder / "data").is_dir():
+        return folder / "data"
     command = [Path(sys.executable).parent / "tfds", "build", "tfds_ucf101", "--config", json.dumps(MOTION)]
     done = subprocess.run([*command, f"--data_dir={folder / 'data'}"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:

@@ -12,7 +12,6 @@ is always a whole one.
 
 import errno
 import hashlib
-import json
 import logging
 import os
 import re
@@ -28,7 +27,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.files import sync, sync_folder, write_json
+from r23d_jax.files import files_below, read_json, sync, sync_folder, write_json
 from r23d_jax.weights import card as cards
 
 Tensors = dict[str, np.ndarray]
@@ -152,7 +151,7 @@ class Checkpoints:
             folder = self.root / f"{step:08d}"
             try:
                 weights, card = load_weights(folder)
-                progress = json.loads((folder / "progress.json").read_text())
+                progress = read_json(folder / "progress.json")
                 rest = _restore(folder / "train")
                 self._set_aside([newer for newer in steps if newer > step])
                 self._check_scores(progress)
@@ -326,13 +325,13 @@ def _restore(folder: Path) -> Tensors:
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "checksums.json")
+    files = sorted(p for p in files_below(folder) if p.name != "checksums.json")
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def _verify(folder: Path) -> None:
     try:
-        expected = json.loads((folder / "checksums.json").read_bytes())
+        expected = read_json(folder / "checksums.json")
     except (FileNotFoundError, ValueError):  # one that may not be read is not damaged
         expected = None
     if not isinstance(expected, dict):
@@ -354,7 +353,7 @@ def _read_scores(root: Path) -> dict[int, float]:
     if not path.is_file():
         return {}
     try:
-        fields = json.loads(path.read_bytes())
+        fields = read_json(path)
         checksum = fields.pop("sha256", None)
         scores = {int(step): float(score) for step, score in fields.items()}
     except (ValueError, TypeError, AttributeError):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,29 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """JSON with an indent of one, the same way."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no JSON in UTF-8, or nested without end.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder; an `OSError` where one may not be looked into, which `rglob` passes over."""
+
+    def refuse(error: OSError):
+        raise error
+
+    for root, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(root) / name for name in names)
 
 
 def sync(folder: Path) -> None:

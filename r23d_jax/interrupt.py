@@ -1,13 +1,15 @@
 """SIGTERM and SIGINT as a request: finish the step, save, leave with a status of its own."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try the same command again
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved its state."""
+    """The run was asked to stop, and has saved what there was to save."""
 
 
 class Interrupt:
@@ -30,3 +32,22 @@ class Interrupt:
         self.received = True
         os.write(2, b"\nstopping at the next step; a second signal stops at once\n")
         signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Where there is nothing to save (before training, in an evaluation by itself) a signal raises `Interrupted`.
+
+    An `Interrupt` inside it takes over for as long as it lasts.
+    """
+
+    def receive(number, _frame):
+        signal.signal(number, signal.SIG_DFL)
+        raise Interrupted("there was nothing new to save; the same command continues")
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

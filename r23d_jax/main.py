@@ -1,12 +1,15 @@
 """`python -m r23d_jax.main --config configs/r23d.py --workdir DIR [--mode train|eval] [--config.key=value ...]`"""
 
 import argparse
+import contextlib
+import os
 import sys
 from pathlib import Path
 
 from r23d_jax import config as configs
 from r23d_jax import distributed, launch
 from r23d_jax.errors import Parser, UserError, run_command
+from r23d_jax.interrupt import EXIT_STATUS, Interrupted, at_once
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -25,22 +28,28 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def main() -> int:
     flags, overrides = parse(sys.argv[1:])
+    # One of several must not leave by itself: the others would wait for it. They miss it, and end.
+    alone = launch.place(flags, os.environ) is None
+    try:
+        with at_once() if alone else contextlib.nullcontext():
+            return _main(flags, overrides)
+    except Interrupted as interrupted:
+        print(f"interrupted: {interrupted}", file=sys.stderr)
+        return EXIT_STATUS
+
+
+def _main(flags: argparse.Namespace, overrides: list[str]) -> int:
     config = configs.load(flags.config, overrides)
     jobs = configs.load_streams(config, overrides) if config.streams else {"one": config}
     if flags.workdir.exists() and not flags.workdir.is_dir():
         raise UserError(f"--workdir {flags.workdir}: is a file")
 
     from r23d_jax import compile_cache  # after the flags: it imports JAX
-    from r23d_jax.interrupt import EXIT_STATUS, Interrupted
 
     compile_cache.enable()
-    try:
-        with distributed.joined(flags):
-            run = _run if config.dataset.split != "all" else _run_all
-            results = run(jobs, flags, flags.workdir)
-    except Interrupted as interrupted:
-        print(f"interrupted: {interrupted}", file=sys.stderr)
-        return EXIT_STATUS
+    with distributed.joined(flags):
+        run = _run if config.dataset.split != "all" else _run_all
+        results = run(jobs, flags, flags.workdir)
     if not distributed.first():
         return 0
     print(

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from r23d_jax.config import flatten, from_flat
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
-from r23d_jax.files import write_json
+from r23d_jax.files import read_json, write_json
 
 # Keys that may change between two sessions of one run: they do not change what is learned.
 _FREE = (
@@ -52,7 +52,7 @@ def recorded(workdir: Path) -> tuple[dict[str, Any], str]:
     """
     path = workdir / "config.json"
     try:
-        before = json.loads(path.read_text())
+        before = read_json(path)
         return _json_values(from_flat(before["config"])), before["dataset"]["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{path}: unreadable ({error}); use a new workdir") from None

@@ -1,9 +1,11 @@
-"""Faults of the machine: a full disk, a workdir that cannot be written, kills, damaged files at random."""
+"""Faults of the machine: a full disk, a workdir that cannot be written, kills, signals, damaged files at random."""
 
 import json
 import os
+import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,12 @@ from pathlib import Path
 import fake_data
 import numpy as np
 import pytest
+import several
 
-from r23d_jax import checkpoint, logs, models
+from r23d_jax import checkpoint, logs, main, models, score
+from r23d_jax import train as training
 from r23d_jax.errors import UserError
+from r23d_jax.interrupt import EXIT_STATUS
 from r23d_jax.weights.card import Card, Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,14 +123,48 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def train(data, workdir, *overrides):
+def command(data, workdir, *overrides):
     keys = (
         "model.width=4", "model.layers=(1,1,1,1)", "clip.frames=4", "clip.size=16", "clip.resize=(20,24)",
         "augment.flip_sensitive=()", "batch_size=8", "steps=8", "log_every=2", "checkpoint.every_steps=2",
         "checkpoint.keep=9", "dataset.name=tfds_ucf101", f"dataset.data_dir={data}", *overrides,
     )  # fmt: skip
-    command = [sys.executable, "-m", "r23d_jax.main", "--config", "demo", "--workdir", workdir]
-    return subprocess.run([*command, *[f"--config.{key}" for key in keys]], cwd=ROOT, capture_output=True, text=True)
+    start = [sys.executable, "-m", "r23d_jax.main", "--config", "demo", "--workdir", str(workdir)]
+    return [*start, *[f"--config.{key}" for key in keys]]
+
+
+def train(data, workdir, *overrides):
+    return subprocess.run(command(data, workdir, *overrides), cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_signal_saves_and_leaves_with_a_status_of_its_own(data, tmp_path):
+    steps = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        arguments = command(data, tmp_path / "w", "steps=100000", "log_every=1", "checkpoint.every_steps=100000")
+        process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        several.wait_for(lambda: several.reached(tmp_path / "w", max(steps, default=0) + 3), [process])
+        process.send_signal(number)
+        said = process.communicate(timeout=600)[1].splitlines()
+        assert process.returncode == EXIT_STATUS, said
+        assert not steps or f"resuming at step {steps[-1]} of 100000 (init_from is not read again)" in said
+        steps.append(int(re.fullmatch(r"interrupted: saved at step (\d+) of 100000; .* continues", said[-1])[1]))
+        assert checkpoint.find(tmp_path / "w", "last").name == f"{steps[-1]:08d}"
+    assert steps[1] > steps[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_signal_where_nothing_is_to_be_saved_has_the_same_status(tmp_path, monkeypatch, capsys, number, mode):
+    def signalled(*_):
+        os.kill(os.getpid(), number)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(training, "train_and_evaluate", signalled)
+    monkeypatch.setattr(score, "evaluate_only", signalled)
+    monkeypatch.setattr(sys, "argv", ["main", "--config", "demo", "--workdir", str(tmp_path), "--mode", mode])
+    before = signal.getsignal(number)
+    assert main.main() == EXIT_STATUS and signal.getsignal(number) is before
+    assert capsys.readouterr().err == "interrupted: there was nothing new to save; the same command continues\n"
 
 
 @pytest.mark.slow
@@ -146,14 +185,14 @@ def test_a_workdir_that_cannot_be_written_is_one_line(data, small_disk):
     assert done.stderr.startswith("error: ") and str(small_disk / "w") in done.stderr
 
 
-@pytest.mark.slow
-def test_kills_at_random_moments_change_nothing(data, tmp_path):
-    command = [sys.executable, "benchmarks/kill.py", "--kills", "4", "--steps", "18", "--data_dir", data]
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_change_nothing(data, tmp_path, kills):
+    command = [sys.executable, "benchmarks/kill.py", "--kills", kills, "--steps", 18, "--data_dir", data]
     command += ["--name", "tfds_ucf101/rgb", "--json", tmp_path / "found.json"]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
-    assert found["kills"] == 4 and found["differences"] == [] and found["checkpoints_lost"] == []
+    assert found["kills"] == kills and found["differences"] == [] and found["checkpoints_lost"] == []
 
 
 # --- damaged at random ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import several
 
-from r23d_jax import checkpoint, launch, train
+from r23d_jax import checkpoint, distributed, launch, train
 from r23d_jax import config as configs
 from r23d_jax.errors import UserError
 from r23d_jax.logs import read_metrics
@@ -121,6 +121,46 @@ def test_two_processes_agree_and_the_one_that_differs_is_named(tmp_path):
         assert "error: process 1 (" in process.stderr and "config.lr: '0.2', not '0.1'" in process.stderr
         votes = json.loads(process.stdout.splitlines()[-1])
         assert votes == [[False, False], [True, False], [False, False], [False, True], [False, False]]
+
+
+class Member:
+    """What `distributed` needs of a process's group, with a dictionary for the store of keys."""
+
+    def __init__(self, me, store):
+        self.me, self.store, self.client, self.rounds = me, store, self, 0
+        self.key_value_set, self.blocking_key_value_get = store.__setitem__, lambda key, _: store[key]
+
+    def name(self, process):
+        return f"process {process} (host{process})"
+
+    def next_round(self):
+        self.rounds += 1
+        return self.rounds
+
+    def wait(self, what):
+        self.store[f"{self.me} waits for {what}"] = True
+
+
+@pytest.mark.parametrize(
+    ("fact", "theirs", "words"),
+    [
+        ("config.lr", 0.06, "config.lr: 0.06, not 0.05"),
+        ("fingerprint", "f00d", "fingerprint: 'f00d', not 'beef'"),
+        ("step", 10, "step: 10, not 20"),
+        ("state", "2" * 12, "state: '222222222222', not '111111111111'"),
+        ("surplus", None, "surplus"),
+    ],
+)
+def test_the_start_asks_for_config_data_set_step_and_weights(monkeypatch, fact, theirs, words):
+    facts, store = {"config.lr": 0.05, "fingerprint": "beef", "step": 20, "state": "1" * 12, "surplus": 1}, {}
+    monkeypatch.setattr(distributed, "_group", Member(0, store))
+    distributed.agree(facts)
+    monkeypatch.setattr(distributed, "_group", Member(1, store))
+    distributed.agree(facts)
+    monkeypatch.setattr(distributed, "_group", Member(2, store))
+    with pytest.raises(UserError, match=rf"process 2 \(host2\) differs from process 0 \(host0\) in {words}"):
+        distributed.agree({**facts, fact: theirs})
+    assert [key for key in store if "waits" in key] == [f"{who} waits for r23d/agree/1" for who in (0, 1)]
 
 
 @pytest.mark.slow

@@ -157,6 +157,48 @@ def test_evaluation_by_itself_gives_the_same_for_any_batch(run, data):
         assert again[name] == results[name]
 
 
+def test_a_last_batch_of_one_and_more_devices_than_clips_change_no_count(run, data, tmp_path):
+    few = tmp_path / "few"
+    fake_data.write(few, classes=3, groups=3, frames=7, height=24, width=28, seed=5)  # 3 test videos, of 2 clips
+    found = {}
+    for devices, batch in ((1, 5), (1, 6), (8, 1)):
+        keys = flags(few, f"init_from={run[0]}", f"eval.batch_size={batch}")
+        arguments = ["--workdir", tmp_path / f"{devices}x{batch}", "--mode", "eval", "--which", "init", *keys]
+        done = command(*map(str, arguments), devices=devices)
+        assert done.returncode == 0, done.stderr
+        results = json.loads((tmp_path / f"{devices}x{batch}" / "results.json").read_text())
+        found[devices, batch] = dict(np.load(tmp_path / f"{devices}x{batch}" / "predictions.npz"))
+        assert results["videos_evaluated"] == 3 and found[devices, batch]["clips"].tolist() == [2, 2, 2]
+    for other in ((1, 5), (8, 1)):
+        for name, expected in found[1, 6].items():
+            if expected.dtype == np.float32:
+                np.testing.assert_allclose(found[other][name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
+            else:
+                np.testing.assert_array_equal(found[other][name], expected, err_msg=name)
+
+
+def test_an_evaluation_that_was_cut_off_leaves_nothing_and_is_the_same_again(run, data, tmp_path, monkeypatch):
+    config = load(data, f"init_from={run[0]}", "eval.batch_size=5")
+    to_device = parallel.to_device
+
+    def broken(batches, mesh):
+        for number, batch in enumerate(to_device(batches, mesh)):
+            if number == 3:
+                raise Stop
+            yield batch
+
+    monkeypatch.setattr(parallel, "to_device", broken)
+    with pytest.raises(Stop):
+        score.evaluate_only(config, tmp_path / "a", which="init")
+    assert not (tmp_path / "a").exists()
+    monkeypatch.undo()
+    for name in "ab":
+        score.evaluate_only(config, tmp_path / name, which="init")
+    assert (tmp_path / "a" / "results.json").read_bytes() == (tmp_path / "b" / "results.json").read_bytes()
+    with np.load(tmp_path / "a" / "predictions.npz") as ours, np.load(tmp_path / "b" / "predictions.npz") as theirs:
+        assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_another_config_in_the_same_workdir_is_refused(run, data):
     with pytest.raises(UserError, match="lr=0.05 there, 0.1 now.*new workdir"):
         train.train_and_evaluate(load(data, "lr=0.1"), run[0])

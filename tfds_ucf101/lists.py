@@ -73,6 +73,15 @@ def group_and_clip(stem: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (-1, -1)
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name can be stored: records and index are UTF-8, names on disk may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def stem_of(name: str) -> str:
     """The file name without its extension, which has a letter in it: `clip.01` has none."""
     return re.sub(r"\.(?=\w*[A-Za-z])\w{1,5}$", "", name)

@@ -167,6 +167,9 @@ def _videos_of(folder: Path, as_frames: bool) -> dict[str, Path]:
 
 def _visible(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _IGNORED]
+    for path in paths:
+        if not lists.is_text(path.name):
+            raise UserError(f"{folder}: the name {os.fsencode(path.name)} is not UTF-8: rename it")
     return sorted(paths, key=lambda p: p.name)
 
 

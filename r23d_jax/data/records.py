@@ -4,8 +4,8 @@ Reads what `tfds build tfds_ucf101` wrote: ArrayRecord shards and, beside them, 
 never imported.
 """
 
+import collections
 import dataclasses
-import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ import simplejpeg
 
 from r23d_jax.data.shards import Shards
 from r23d_jax.errors import UserError
+from r23d_jax.files import files_below, read_json
 
 BUILDER = "tfds_ucf101"
 INDEX = "videos.json"
@@ -209,6 +210,8 @@ def _find(data_dir: Path, name: str) -> tuple[Path, str]:
             f"dataset.name={name}: several are built in {data_dir}: {there}; name one, for example "
             f"{BUILDER}/{matching[0][0]}"
         )
+    if (data_dir / BUILDER).is_dir():
+        collections.deque(files_below(data_dir / BUILDER), maxlen=0)  # raises for a folder that may not be looked into
     config = wanted[0] if wanted else "rgb"
     manual = "" if config == "motion" else " --manual_dir=VIDEOS"
     raise UserError(
@@ -225,7 +228,7 @@ def _version(text: str) -> tuple[int, ...]:
 def _open_folder(folder: Path, full_name: str) -> VideoDataset:
     index = folder / INDEX
     try:
-        fields = json.loads(index.read_text(encoding="utf-8"))
+        fields = read_json(index)
     except ValueError as error:
         raise UserError(f"{index}: not readable as JSON ({error}); build the data set again") from None
     try:

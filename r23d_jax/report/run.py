@@ -1,7 +1,6 @@
 """Reads what a workdir holds of its run; every part may be missing."""
 
 import dataclasses
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from r23d_jax.errors import UserError, one_line
+from r23d_jax.files import read_json
 from r23d_jax.logs import read_metrics
 
 
@@ -86,7 +86,7 @@ def _object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({one_line(error)}); run the evaluation again") from None
     if not isinstance(value, dict):

@@ -6,7 +6,6 @@ travel with the weights, so a prediction can be made from a checkpoint and a vid
 
 import dataclasses
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from r23d_jax.errors import UserError
+from r23d_jax.files import read_json
 
 FILE_NAME = "card.json"
 FORMAT = 1
@@ -176,7 +176,7 @@ def read_card(folder: Path) -> Card:
     """Reads `folder/card.json`; a missing, damaged or foreign file is a `UserError`."""
     path = Path(folder) / FILE_NAME
     try:
-        return Card.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return Card.from_dict(read_json(path))
     except FileNotFoundError:
         raise UserError(f"{folder}: no {FILE_NAME} in it, so it is not a checkpoint of r23d_jax") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

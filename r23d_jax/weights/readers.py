@@ -231,7 +231,7 @@ def _read_tensorflow(path: Path, prefix: Path) -> Source:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         tensors = {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, SystemError, LookupError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, SystemError, LookupError, MemoryError) as error:
         raise UserError(
             f"{path}: damaged or truncated TensorFlow checkpoint ({one_line(error)[:160]})"
         ) from None
