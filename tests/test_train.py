@@ -159,7 +159,7 @@ def test_evaluation_by_itself_gives_the_same_for_any_batch(run, data):
 
 def test_a_last_batch_of_one_and_more_devices_than_clips_change_no_count(run, data, tmp_path):
     few = tmp_path / "few"
-    fake_data.write(few, classes=3, groups=3, frames=7, height=24, width=28, seed=5)  # 3 test videos, of 2 clips
+    fake_data.write(few, classes=3, groups=3, frames=8, height=24, width=28, seed=5)  # 3 test videos, of 2 clips
     found = {}
     for devices, batch in ((1, 5), (1, 6), (8, 1)):
         keys = flags(few, f"init_from={run[0]}", f"eval.batch_size={batch}")
