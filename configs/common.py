@@ -89,5 +89,6 @@ def get_config() -> ConfigDict:
 
     config.log_every = 10  # steps between two lines of metrics.jsonl
     config.workers = 0  # decoding threads; 0: one a core
+    config.processes = 0  # decoding processes instead of threads, for hosts of more than about ten cores; 0: threads
     config.prefetch = 2  # batches decoded ahead
     return config

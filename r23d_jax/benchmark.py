@@ -252,7 +252,7 @@ def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> di
     stream = batches.train_batches(
         dataset, training, frames=config.clip.frames, stride=config.clip.stride, sampling=config.clip.sampling,
         batch_size=config.batch_size, seed=config.seed, balanced=config.dataset.balanced, threads=config.workers,
-        prefetch=config.prefetch,
+        processes=config.processes, prefetch=config.prefetch,
     )  # fmt: skip
     with stream:
         first_epoch = min(-(-len(training) // config.batch_size), 10**4)

@@ -39,7 +39,7 @@ _AT_LEAST_ZERO = (
     "model.bn_epsilon augment.brightness augment.contrast augment.saturation augment.hue augment.mixup augment.cutmix "
     "epochs steps budget_minutes seed lr lr_batch schedule.warmup_epochs schedule.gamma "
     "optimizer.weight_decay optimizer.clip_norm eval.batch_size eval.max_frames eval.every_epochs "
-    "checkpoint.every_steps workers"
+    "checkpoint.every_steps workers processes"
 ).split()
 _BELOW_ONE = "model.dropout label_smoothing ema optimizer.momentum".split()
 _SHARE = "augment.flip optimizer.layer_decay".split()

@@ -92,6 +92,7 @@ def evaluate(
     batch_size: int,
     mesh: Mesh,
     threads: int = 0,
+    processes: int = 0,
     prefetch: int = 2,
     progress: bool = True,
 ) -> Predictions:
@@ -109,6 +110,7 @@ def evaluate(
       batch_size: views of `spec.frames` frames a step, over all devices; fewer where whole videos are longer, so
         that a batch has no more frames. Rounded up to divide over the devices.
       mesh, threads, prefetch: as in training.
+      processes: as in training; whole videos are decoded in threads, for processes would start anew every length.
       progress: show a bar.
 
     Raises:
@@ -127,7 +129,8 @@ def evaluate(
             size = -(-min(size, len(plan)) // mesh.size) * mesh.size
             stream = batches.eval_batches(
                 dataset, plan, batch_size=size, process_index=jax.process_index(),
-                process_count=jax.process_count(), threads=threads, prefetch=prefetch,
+                process_count=jax.process_count(), threads=threads,
+                processes=processes if len(plans) == 1 else 0, prefetch=prefetch,
             )  # fmt: skip
             with stream:
                 parts.append(_logits(eval_step, weights, parallel.to_device(stream, mesh), len(plan), bar))

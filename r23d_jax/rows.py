@@ -114,4 +114,6 @@ def differences(config: dict[str, Any], number: int, stream: int = 0) -> dict[st
 
 
 # Keys that do not change what is learned or how it is scored.
-WITHOUT_EFFECT = ("dataset.data_dir", "checkpoint.", "eval.batch_size", "log_every", "workers", "prefetch", "remat")
+WITHOUT_EFFECT = (
+    "dataset.data_dir", "checkpoint.", "eval.batch_size", "log_every", "workers", "processes", "prefetch", "remat",
+)  # fmt: skip

@@ -21,7 +21,8 @@ from r23d_jax.files import read_json, write_json
 
 # Keys that may change between two sessions of one run: they do not change what is learned.
 _FREE = (
-    "dataset.data_dir", "eval.", "checkpoint.", "budget_minutes", "log_every", "workers", "prefetch", "remat",
+    "dataset.data_dir", "eval.", "checkpoint.", "budget_minutes", "log_every", "workers", "processes", "prefetch",
+    "remat",
 )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ class Evaluator:
         predictions = evaluate.evaluate(
             self._step, weights, self._dataset, self._positions, spec=self._spec, views=options.views,
             crops=options.crops, batch_size=options.batch_size or config.batch_size, mesh=self._mesh,
-            threads=config.workers, prefetch=config.prefetch,
+            threads=config.workers, processes=config.processes, prefetch=config.prefetch,
         )
         protocol = evaluate.protocol(
             self._spec, views=options.views, crops=options.crops, stored=self._dataset.stored_size,

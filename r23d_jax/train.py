@@ -139,6 +139,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         process_count=jax.process_count(),
         balanced=config.dataset.balanced,
         threads=config.workers,
+        processes=config.processes,
         prefetch=config.prefetch,
     )
     stack.enter_context(stream)

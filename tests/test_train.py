@@ -76,6 +76,14 @@ def test_a_run_leaves_what_the_contract_says(run, data):
     assert json.loads((workdir / "config.json").read_text())["config"]["clip.frames"] == 4
 
 
+def test_decoding_in_processes_changes_no_bit_and_no_run(run, data, tmp_path):
+    results = train.train_and_evaluate(load(data, "processes=2"), tmp_path)
+    assert results == run[1] and losses(tmp_path) == losses(run[0])
+    ours, theirs = final(tmp_path), final(run[0])
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert train.train_and_evaluate(load(data), tmp_path) == results  # the same run: it is finished
+
+
 def test_predictions_are_the_results(run):
     workdir, results = run
     with np.load(workdir / "predictions.npz") as saved:
