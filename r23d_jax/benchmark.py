@@ -47,7 +47,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         if value is not None:
             overrides.append(f"{key}={value}")
     if flags.clip:
-        frames, side = _clip(flags.clip)
+        frames, side = clip_size(flags.clip)
         overrides += [f"clip.frames={frames}", f"clip.size={side}"]
         if not any(override.startswith("clip.resize=") for override in overrides):
             # As much larger than the crop as the published networks have it: 128x171 for 112.
@@ -55,7 +55,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return flags, overrides
 
 
-def _clip(text: str) -> tuple[int, int]:
+def clip_size(text: str) -> tuple[int, int]:
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() and int(part) for part in parts) or parts[1] != parts[2]:
         raise UserError(f"--clip {text}: write frames, height and width, for example 16x112x112; frames are square")
@@ -130,11 +130,12 @@ def _step(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict
     import jax.numpy as jnp
 
     from r23d_jax import parallel
+    from r23d_jax.compiled import peak_bytes
 
     mesh = parallel.create_mesh()
     parallel.check_batch(config.batch_size, mesh, config.accumulate)
-    state, train, evaluate, macs = _programs(config, mesh)
-    batch = jax.device_put(_batch(config), parallel.by_row(mesh))
+    state, train, evaluate, macs = programs(config, mesh)
+    batch = jax.device_put(noise(config), parallel.by_row(mesh))
     begun = time.perf_counter()
     train = train.lower(state, batch).compile()
     compile_s = time.perf_counter() - begun
@@ -162,12 +163,12 @@ def _step(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict
     tflops, ceiling = 6 * macs * rates["train"] / 1e12, rates["matmul"] * jax.device_count()
     return {
         "inference_clips_per_s": rates["inference"], "train_clips_per_s": rates["train"], "compile_s": compile_s,
-        "peak_bytes": _peak_bytes(train), "gmacs_per_clip": macs / 1e9, "tflops": tflops, "matmul_tflops": ceiling,
+        "peak_bytes": peak_bytes(train), "gmacs_per_clip": macs / 1e9, "tflops": tflops, "matmul_tflops": ceiling,
         "mfu": tflops / ceiling,
     }  # fmt: skip
 
 
-def _programs(config: ConfigDict, mesh):
+def programs(config: ConfigDict, mesh):
     """`(state, training step, evaluation step, multiply-adds of a clip)`; the steps are jitted, as in `train`."""
     import jax
 
@@ -199,7 +200,7 @@ def _programs(config: ConfigDict, mesh):
     return jax.device_put(state, parallel.replicated(mesh)), train, evaluate, cost.nominal_macs
 
 
-def _batch(config: ConfigDict) -> dict[str, np.ndarray]:
+def noise(config: ConfigDict) -> dict[str, np.ndarray]:
     """A batch of noise, of the size that the config resizes to: what the loader would hand over."""
     resize = config.clip.resize
     height, width = resize if isinstance(resize, tuple) and len(resize) == 2 else (np.max(resize), np.max(resize))
@@ -213,19 +214,6 @@ def _batch(config: ConfigDict) -> dict[str, np.ndarray]:
     }
 
 
-def _peak_bytes(program) -> int | None:
-    """The device's own account of the most it held; where it keeps none, what the program was given."""
-    import jax
-
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"]
-    plan = program.memory_analysis()
-    if plan is None:
-        return None
-    return plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
-
-
 def _transfer(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict[str, Any]:
     """A batch of uint8 frames from the host to the devices."""
     import jax
@@ -234,7 +222,7 @@ def _transfer(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> 
 
     mesh = parallel.create_mesh()
     parallel.check_batch(config.batch_size, mesh, config.accumulate)
-    frames, sharding = _batch(config)["frames"], parallel.by_row(mesh)
+    frames, sharding = noise(config)["frames"], parallel.by_row(mesh)
     rates = _rates(
         {"transfer": lambda: jax.block_until_ready(jax.device_put(frames, sharding))},
         {"transfer": config.batch_size}, rounds, seconds, spread,

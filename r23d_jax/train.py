@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from r23d_jax import assemble, checkpoint, convert, distributed, optim, parallel, run_info, score
+from r23d_jax import assemble, checkpoint, compiled, convert, distributed, optim, parallel, run_info, score
 from r23d_jax.data import augment, batches, records
 from r23d_jax.errors import UserError
 from r23d_jax.functional import Functional, weights_of
@@ -18,7 +18,10 @@ from r23d_jax.interrupt import Interrupt
 from r23d_jax.logs import Log
 from r23d_jax.models import convolution
 from r23d_jax.step import TrainState, init_state, make_train_step
+from r23d_jax.waiting import Waiting
 from r23d_jax.weights.card import Card
+
+_INPUT_BOUND = 0.2  # share of the time a device may wait for data before the log says so
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -122,6 +125,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         out_shardings=parallel.replicated(mesh),
         compiler_options=convolution.compiler_options(),
     )
+    train_step = compiled.Reported("training step", train_step, log.say)
     evaluator = score.Evaluator(config, dataset, network, spec, card, mesh)
 
     # --- loop
@@ -147,8 +151,11 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
     save_every = config.checkpoint.every_steps or max(50, round(steps_per_epoch))
     eval_every = max(1, round(config.eval.every_epochs * steps_per_epoch)) if config.eval.every_epochs else 0
     window = progress["window"] if resumed else []  # metrics of the steps since the last line of the log
-    waited, began, step, saved_step = 0.0, time.perf_counter(), start, start if resumed else -1
+    waiting, warned = Waiting(), False
+    stack.callback(waiting.close)
+    began, step, saved_step = time.perf_counter(), start, start if resumed else -1
     in_window = len(window)  # of another session, whose time is not known here
+    compiling = True  # in the first window, whose share of waiting says nothing
 
     def save():
         nonlocal saved_step
@@ -172,10 +179,9 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
             evaluate_now()  # the run was stopped between this checkpoint and its evaluation
         _, spent = distributed.decide(False, out_of_time())
         while step < total_steps and not spent:
-            waiting = time.perf_counter()
-            batch = next(stream)
-            waited += time.perf_counter() - waiting
+            batch = waiting.next(stream)
             state, scalars = train_step(state, batch)
+            waiting.step(scalars)
             window.append(scalars)
             step += 1
             logging = step % config.log_every == 0
@@ -190,11 +196,15 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
                 seconds += elapsed
                 means = _means(window) | {
                     "clips_per_second": (len(window) - in_window) * config.batch_size / elapsed,
-                    "data_wait": waited / elapsed,
+                    "data_wait": waiting.seconds / elapsed,
                 }
                 log.write(step, step / steps_per_epoch, seconds, means)
                 log.progress(step, _progress_text(means))
-                window, in_window, waited, began = [], 0, 0.0, time.perf_counter()
+                if logging and not compiling and not warned and means["data_wait"] > _INPUT_BOUND:
+                    warned = True
+                    log.say(_input_bound(means["data_wait"]))
+                window, in_window, compiling = [], 0, False
+                waiting.seconds, began = 0.0, time.perf_counter()
             elif interrupted:
                 window = _fetch(window, workdir, step)
                 seconds += time.perf_counter() - began
@@ -292,6 +302,13 @@ def _progress_text(means: dict[str, float]) -> str:
     return (
         f"loss {means['loss']:.3f}, accuracy {means['accuracy']:.2f}, {means['clips_per_second']:.1f} clips/s, "
         f"waiting for data {means['data_wait']:.0%}"
+    )
+
+
+def _input_bound(share: float) -> str:
+    return (
+        f"the run is input-bound: waiting for data {share:.0%} of the time; raise workers or processes, store smaller "
+        "frames, or see `python -m r23d_jax.benchmark --only loader`"
     )
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import fake_data
@@ -82,6 +83,29 @@ def test_decoding_in_processes_changes_no_bit_and_no_run(run, data, tmp_path):
     ours, theirs = final(tmp_path), final(run[0])
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
     assert train.train_and_evaluate(load(data), tmp_path) == results  # the same run: it is finished
+
+
+def test_a_run_compiles_its_two_steps_once(data, tmp_path, caplog, capsys):
+    with jax.log_compiles():  # evaluated four times, with a last batch that is not full
+        train.train_and_evaluate(load(data, "eval.every_epochs=1", "eval.batch_size=5"), tmp_path)
+    messages = [record.getMessage() for record in caplog.records]
+    done = [message for message in messages if "Finished XLA compilation of jit(step)" in message]
+    assert len(done) == 2
+    assert capsys.readouterr().err.count("training step compiled in ") == 1
+
+
+def test_the_log_says_once_when_the_run_waits_for_data(data, tmp_path, monkeypatch, capsys):
+    to_device = parallel.to_device
+
+    def late(batches, mesh):
+        for batch in to_device(batches, mesh):
+            time.sleep(0.3)
+            yield batch
+
+    monkeypatch.setattr(parallel, "to_device", late)
+    train.train_and_evaluate(load(data), tmp_path)
+    said = capsys.readouterr().err
+    assert said.count("the run is input-bound: waiting for data") == 1
 
 
 def test_predictions_are_the_results(run):
