@@ -5,8 +5,12 @@ gradients (tests/test_convolution.py). Networks call `convolve` and know nothing
 
 GPU and TPU get the native NDHWC convolution. On CPU XLA's 3D convolution is a generic loop, with which a
 training step of a small R(2+3)D takes six times as long as with its 2D one, so there every kernel is brought
-to two dimensions. Which way is chosen from these: milliseconds of CPU time on two cores of an AMD EPYC
-with `compiler_options` in force, for forward and both gradients together, batch 4 (3x1x1: 2):
+to two dimensions, or, where it is 3 wide of stride 1 and has the channels and positions to pay for it, computed by
+Winograd's method (`winograd`), and gradients of strided ones are written out (`strided`): a training step of
+R(2+1)D-18, 4 clips of 16x112x112 on two cores of an AMD EPYC, takes 5.3 s with these two and 7.3 s without, and
+three times as long to compile. `benchmarks/layers.py` times every formulation of every layer of a network. The
+two-dimensional ones were chosen from these: milliseconds of CPU time on those cores, forward and both gradients
+together, batch 4 (3x1x1: 2):
 
     kernel, input                  shifted   stacked inputs   stacked outputs   temporal
     3x3x3 64->64      16x56x56        2215             2274              1921
@@ -39,8 +43,9 @@ Strides = tuple[int, int, int]
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Formulation = Callable[[jax.Array, jax.Array, Strides, Padding], jax.Array]
 
-# Without YNN's own convolution, whose weight gradient is 3 to 8 times slower than the one that then takes
-# its place; with YNN's matmuls, and its reductions, which batch normalisation needs.
+# YNN's reductions, which batch normalisation needs. Not its convolution, whose weight gradient is 3 to 8 times slower
+# than the one that then takes its place, nor its matmuls, which draw the sums around them into themselves: Winograd's
+# products of 56x56 frames take 140 ms with them and 98 without.
 _CPU_OPTION = "xla_cpu_experimental_ynn_fusion_type"
 _CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
 
