@@ -1,0 +1,204 @@
+"""How cost grows: speed against batch, frames and resolution, devices, compilation with a cache, memory.
+
+    python benchmarks/scaling.py [--only batch,frames,size,devices,cache,memory] [--arch r2plus1d_18] [--json FILE]
+
+- batch, frames, size: clips a second of inference and of the training step around one base config, one of the three
+  changed at a time. "of linear" is the rate times what a clip costs, over the base's: 1 where cost is proportional.
+- devices: the same training steps on 1, 2, 4 and 8 simulated devices, the largest difference of a parameter from those
+  of one device, relative to the largest update of a parameter.
+- cache: seconds to compile the training step, and from the start of a process to the end of its first step, with an
+  empty persistent cache and with what that run left in it.
+- memory: what the compiler gives the training step, against batch, with and without `config.remat`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from r23d_jax import benchmark, parallel  # noqa: E402
+from r23d_jax import config as configs  # noqa: E402
+from r23d_jax.compiled import planned_bytes  # noqa: E402
+from r23d_jax.console import positive, seconds  # noqa: E402
+from r23d_jax.errors import UserError, run_command  # noqa: E402
+
+PARTS = ("batch", "frames", "size", "devices", "cache", "memory")
+STEPS = 3  # of every number of devices
+Table = list[dict]
+
+
+def overrides(flags: argparse.Namespace, **changes: int) -> list[str]:
+    """Of the base config, changed in `batch`, `frames` or `size`."""
+    frames, size = benchmark.clip_size(flags.clip)
+    size, frames = changes.get("size", size), changes.get("frames", frames)
+    arguments = ["--arch", flags.arch, "--batch", str(changes.get("batch", flags.batch)), "--dtype", flags.dtype,
+                 "--clip", f"{frames}x{size}x{size}", f"--config.model.width={flags.width}"]  # fmt: skip
+    return benchmark.parse(arguments)[1]
+
+
+def speed(flags: argparse.Namespace, part: str, values: Sequence[int]) -> Table:
+    """Rates with one of batch, frames and size changed."""
+    rows, frames_and_size = [], benchmark.clip_size(flags.clip)
+    base = {"batch": flags.batch, "frames": frames_and_size[0], "size": frames_and_size[1]}[part]
+    cost = {"batch": lambda value: 1, "frames": lambda value: value, "size": lambda value: value**2}[part]
+    for value in sorted({base, *values}):
+        config = configs.load("common", overrides(flags, **{part: value}))
+        found = benchmark.measure(config, ("step",), flags.rounds, flags.seconds)
+        rows.append({part: value, **{name: found[f"{name}_clips_per_s"] for name in ("inference", "train")}})
+    at_base = next(row for row in rows if row[part] == base)
+    for row in rows:
+        for act in ("inference", "train"):
+            row[f"{act} of linear"] = row[act] * cost(row[part]) / (at_base[act] * cost(base))
+    return rows
+
+
+def train_steps(config: ConfigDict, steps: int) -> Iterator[tuple[float, dict[str, np.ndarray]]]:
+    """`(seconds to compile, parameters)` before the first step and after every one, on a batch of noise."""
+    mesh = parallel.create_mesh()
+    parallel.check_batch(config.batch_size, mesh, config.accumulate)
+    state, train, *_ = benchmark.programs(config, mesh)
+    batch = jax.device_put(benchmark.noise(config), parallel.by_row(mesh))
+    begun = time.perf_counter()
+    train = train.lower(state, batch).compile()
+    compile_s = time.perf_counter() - begun
+    for number in range(steps + 1):
+        if number:
+            state, _ = train(state, batch)
+        yield compile_s, {name: np.array(value) for name, value in state.params.items()}
+
+
+def child(flags: argparse.Namespace) -> None:
+    """What a process of `devices` and `cache` does: some steps; writes the parameters and prints times as JSON."""
+    config = configs.load("common", flags.child)
+    parameters = []
+    for number, (compile_s, values) in enumerate(train_steps(config, flags.steps)):
+        parameters.append(values)
+        if number == 1:
+            print(json.dumps({"compile_s": compile_s, "first_step_at": time.time()}))
+    if flags.out:
+        np.savez(flags.out, **parameters[-1], **{f"update {name}": np.abs(parameters[-1][name] - value).max()
+                                                 for name, value in parameters[0].items()})  # fmt: skip
+
+
+def _run_child(changes: Sequence[str], steps: int, out: Path | None = None, **environment: str) -> dict:
+    """What it printed, and `first_step_s`, from its start to the end of its first step."""
+    command = [sys.executable, __file__, "--steps", str(steps), "--child", *changes]
+    if out:
+        command[2:2] = ["--out", str(out)]
+    begun = time.time()
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"a process of the benchmark failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    return found | {"first_step_s": found["first_step_at"] - begun}
+
+
+def devices(flags: argparse.Namespace, folder: Path) -> Table:
+    """The result on one simulated device against that on several."""
+    changes = overrides(flags, batch=-(-flags.batch // 8) * 8)
+    rows, alone = [], None
+    for count in (1, 2, 4, 8):
+        xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip()
+        _run_child(changes, STEPS, folder / f"{count}.npz", JAX_PLATFORMS="cpu", XLA_FLAGS=xla)
+        with np.load(folder / f"{count}.npz") as arrays:
+            found = dict(arrays)
+        alone = alone or found
+        names = [name for name in found if f"update {name}" in found]
+        update = max(float(alone[f"update {name}"]) for name in names)
+        difference = max(float(np.abs(found[name] - alone[name]).max()) for name in names)
+        rows.append({"devices": count, "steps": STEPS, "largest update": update, "largest difference": difference,
+                     "relative": difference / update})  # fmt: skip
+    return rows
+
+
+def cache(flags: argparse.Namespace, folder: Path) -> Table:
+    """Compilation with an empty cache, and with a full one."""
+    rows = []
+    for name in ("cold", "warm"):
+        found = _run_child(overrides(flags), 1, JAX_COMPILATION_CACHE_DIR=str(folder / "cache"))
+        rows.append({"cache": name, "compile s": found["compile_s"], "first step s": found["first_step_s"]})
+    return rows
+
+
+def memory(flags: argparse.Namespace) -> Table:
+    """GiB of the compiled training step."""
+    rows, mesh = [], parallel.create_mesh()
+    for batch in flags.batches:
+        row = {"batch": batch}
+        for name, remat in (("GiB", "false"), ("GiB with remat", "true")):
+            config = configs.load("common", [*overrides(flags, batch=batch), f"remat={remat}"])
+            state, train, *_ = benchmark.programs(config, mesh)
+            planned = planned_bytes(train.lower(state, benchmark.noise(config)).compile())
+            row[name] = None if planned is None else planned / 2**30
+        rows.append(row)
+    return rows
+
+
+def markdown(rows: Table) -> str:
+    """The rows as a table."""
+    def cell(value: object) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(map(cell, row.values()))} |" for row in rows])
+
+
+def _parts(text: str) -> list[str]:
+    parts = text.split(",")
+    if not set(parts) <= set(PARTS):
+        raise argparse.ArgumentTypeError(f"{text}: some of {','.join(PARTS)}")
+    return parts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="PART,PART")
+    parser.add_argument("--arch", default="r2plus1d_18")
+    parser.add_argument("--width", type=positive, default=64, help="channels of layer1")
+    parser.add_argument("--batch", type=positive, default=4, help="of the base config")
+    parser.add_argument("--clip", default="16x112x112", metavar="TxHxW", help="of the base config")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--batches", type=positive, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--frames", type=positive, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--sizes", type=positive, nargs="+", default=[56, 112, 168])
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--seconds", type=seconds, default=2, help="least length of a round")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
+    for name in ("--child", "--steps", "--out"):  # of the processes that it starts itself
+        parser.add_argument(name, help=argparse.SUPPRESS, **({"nargs": "+"} if name == "--child" else {}),
+                            **({"type": int} if name == "--steps" else {}))  # fmt: skip
+    flags = parser.parse_args()
+    if flags.child:
+        return child(flags)
+    found = {"arch": flags.arch, "width": flags.width, "batch": flags.batch, "clip": flags.clip, "dtype": flags.dtype,
+             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}", "jax": jax.__version__}  # fmt: skip
+    print(", ".join(f"{key} {value}" for key, value in found.items()))
+    for part in flags.only:
+        with tempfile.TemporaryDirectory() as folder:
+            if part in ("devices", "cache"):
+                rows = (devices if part == "devices" else cache)(flags, Path(folder))
+            elif part == "memory":
+                rows = memory(flags)
+            else:
+                rows = speed(flags, part, {"batch": flags.batches, "frames": flags.frames, "size": flags.sizes}[part])
+        found[part] = rows
+        print(f"\n{part}\n\n{markdown(rows)}", flush=True)
+    if flags.json:
+        flags.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_command(main)
