@@ -27,7 +27,9 @@ def main() -> None:
     )  # fmt: skip
     _, arguments = parser.parse_known_args()
     if importlib.util.find_spec("tensorflow_datasets") is None:
-        raise UserError("building a data set needs TensorFlow Datasets and Apache Beam: pip install 'r23d_jax[build]'")
+        raise UserError(
+            "building a data set needs TensorFlow Datasets and Apache Beam: in a checkout, pip install '.[build]'"
+        )
     builder = Path(importlib.util.find_spec("tfds_ucf101").origin).parent
     sys.stdout.flush()
     command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build", os.fspath(builder), *arguments]

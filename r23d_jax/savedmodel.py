@@ -19,7 +19,7 @@ from r23d_jax.portable import Portable
 def require_tensorflow() -> None:
     """Raises a `UserError` that names what to install where TensorFlow is missing."""
     if importlib.util.find_spec("tensorflow") is None:
-        raise UserError("--format savedmodel: needs TensorFlow: pip install 'r23d_jax[export]' or tensorflow alone")
+        raise UserError("--format savedmodel: needs TensorFlow: pip install 'tensorflow>=2.20,<2.22'")
     # Before its first import: it tells of every instruction set that its build does without.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -81,7 +81,7 @@ def _save_torch(state: Mapping[str, np.ndarray], temporary: Path, dest: Path) ->
         import torch
     except ImportError:
         raise UserError(
-            f"{dest}: writing it needs PyTorch (pip install torch); .safetensors does not"
+            f"{dest}: writing it needs PyTorch (pip install 'torch>=2.6,<2.14'); .safetensors does not"
         ) from None
     tensors = {}
     for name, value in state.items():

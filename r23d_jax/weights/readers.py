@@ -108,7 +108,7 @@ def _read_torch(path: Path, zipped: bool) -> tuple[dict[str, np.ndarray], tuple[
         import torch
     except ImportError:
         raise UserError(
-            f"{path}: reading it needs PyTorch (pip install torch); .safetensors needs nothing"
+            f"{path}: reading it needs PyTorch (pip install 'torch>=2.6,<2.14'); .safetensors needs nothing"
         ) from None
     import pickle
 
@@ -227,7 +227,7 @@ def _read_tensorflow(path: Path, prefix: Path) -> Source:
     try:
         import tensorflow as tf
     except ImportError:
-        raise UserError(f"{path}: reading it needs TensorFlow (pip install tensorflow)") from None
+        raise UserError(f"{path}: reading it needs TensorFlow (pip install 'tensorflow>=2.20,<2.22')") from None
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         tensors = {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
