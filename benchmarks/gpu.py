@@ -171,6 +171,7 @@ def main() -> int:
     chosen = flags.only.split(",")
     if not set(chosen) <= set(PARTS):
         parser.error(f"--only {flags.only}: some of {','.join(PARTS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is being run ends, too
     machine = _machine()
     if machine["backend"] == "cpu" and not flags.small:
         print("benchmarks/gpu.py: JAX sees no GPU here; --small tries it on a CPU")
