@@ -176,7 +176,8 @@ def differences(run: Path, other: Path) -> list[str]:
     found += [f"{len(ours)} log lines, not {len(theirs)}"] if len(ours) != len(theirs) else []
     for name in ("results.json", "checkpoints/scores.json"):
         ours, theirs = (json.loads((w / name).read_text()) for w in (run, other))
-        found += [name] if ours != theirs else []
+        keys = [key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key)]
+        found += [f"{name}: {key} is {ours.get(key)!r}, not {theirs.get(key)!r}" for key in keys]
     with np.load(run / "predictions.npz") as ours, np.load(other / "predictions.npz") as theirs:
         found += [f"predictions: {name}" for name in theirs if not np.array_equal(ours[name], theirs[name])]
     return found
