@@ -147,7 +147,9 @@ class Network:
         return maps
 
     def _bind(self, function):
-        compiled = jax.jit(
-            lambda weights, video: function(weights, weights, video), compiler_options=convolution.compiler_options()
-        )
+        def run(weights, video):
+            with convolution.compiled_soon():  # a video, or a few of its length, are all that it will see
+                return function(weights, weights, video)
+
+        compiled = jax.jit(run, compiler_options=convolution.compiler_options())
         return lambda video: compiled(self._weights, video)

@@ -51,6 +51,7 @@ _CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
 
 NAME = "convolution"  # of every output, for rematerialisation policies
 
+_soon: contextvars.ContextVar[bool] = contextvars.ContextVar("soon", default=False)
 _platform_override: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
 
@@ -75,7 +76,7 @@ def choose(
         return native
     time, height, width, inputs, outputs = kernel_shape
     # With fewer channels or positions the transforms cost more than the multiplications that they save.
-    if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1:
+    if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1 and not _soon.get():
         if height == width == 3 and min(shape[2:4]) >= 20:
             return winograd.spatial
         if kernel_shape[:3] == (3, 1, 1) and padding == ((1, 1), (0, 0), (0, 0)) and shape[1] in range(8, 1024, 4):
@@ -93,6 +94,16 @@ def choose(
     if outputs <= 64 and strides[0] == 1:
         return stacked_outputs
     return shifted
+
+
+@contextlib.contextmanager
+def compiled_soon() -> Iterator[None]:
+    """Traces without the formulations that take long to compile, for programs that run only a few times."""
+    token = _soon.set(True)
+    try:
+        yield
+    finally:
+        _soon.reset(token)
 
 
 @contextlib.contextmanager
