@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import kill  # noqa: E402
 
 from r23d_jax import checkpoint  # noqa: E402
+from r23d_jax.benchmark import clip_size  # noqa: E402
 from r23d_jax.errors import Parser, UserError, run_command  # noqa: E402
 from r23d_jax.logs import read_metrics  # noqa: E402
 
@@ -47,10 +48,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     flags = parser.parse_args()
-    try:
-        frames, size, _ = map(int, flags.clip.split("x"))
-    except ValueError:
-        raise UserError(f"--clip {flags.clip}: must be like 8x56x56") from None
+    frames, size = clip_size(flags.clip)
     with tempfile.TemporaryDirectory(prefix="r23d_checkpoint_") as temporary:
         folder = flags.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ class Runner:
         print(f"-- {name}: python {' '.join(line[:-2])}", flush=True)
         if left <= 0:
             return self._failed(name, "no time left for it")
-        # PyTorch and JAX share the device in one process: neither may take all of its memory at the start.
+        # Where PyTorch's process and JAX's share the device, neither may take all of its memory at the start.
         environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONPATH": str(ROOT)}
         environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
         errors = self.out / f"{name}.err"

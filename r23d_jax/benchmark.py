@@ -56,6 +56,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def clip_size(text: str) -> tuple[int, int]:
+    """Frames and side of `--clip`, "16x112x112"."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() and int(part) for part in parts) or parts[1] != parts[2]:
         raise UserError(f"--clip {text}: write frames, height and width, for example 16x112x112; frames are square")

@@ -120,3 +120,13 @@ def test_workflows_run_what_is_there_on_every_python_that_is_promised():
             assert scripts and all(os.access(script, os.X_OK) for script in scripts)
             for extras in re.findall(r"\.\[([\w,]+)\]", " ".join(commands)):
                 assert set(extras.split(",")) <= EXTRAS.keys()
+
+
+def test_what_to_install_is_said_with_the_declared_bounds():
+    declared = {str(requirement).replace(" ", "") for extra in EXTRAS.values() for requirement in extra}
+    said = {}
+    for path in (ROOT / "r23d_jax").rglob("*.py"):
+        for text in re.findall(r"pip install '([^'.][^']*)'", path.read_text()):
+            said.setdefault(str(Requirement(text)), path.name)
+    assert {Requirement(text).name for text in said} == {"tensorflow", "torch"}
+    assert not {text: name for text, name in said.items() if text not in declared}

@@ -79,7 +79,8 @@ def choose(
     if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1 and not _soon.get():
         if height == width == 3 and min(shape[2:4]) >= 20:
             return winograd.spatial
-        if kernel_shape[:3] == (3, 1, 1) and padding == ((1, 1), (0, 0), (0, 0)) and shape[1] in range(8, 1024, 4):
+        over_time = kernel_shape[:3] == (3, 1, 1) and padding == ((1, 1), (0, 0), (0, 0))
+        if over_time and shape[1] in range(8, 1024, winograd.TILE):
             return winograd.temporal
     if time == height == width == 1 and not any(map(any, padding)):
         return pointwise

@@ -15,6 +15,15 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) 
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+def outer(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """The sum over positions of their outer products, `[..., I]` with `[..., O]` to float32 `[I, O]`.
+
+    In this very form, for which XLA's CPU matmul takes both sides as they lie, where others cost copies.
+    """
+    x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    return lax.dot_general(x, dy, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def strided_conv2d(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
     """The same as `conv2d`, with its gradients written out.
@@ -61,14 +70,10 @@ def _kernel_gradient(x, dy, kernel, strides, padding):
     x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))  # computed once, not once an element
     height, width = ((size - 1) * stride + 1 for size, stride in zip(dy.shape[1:3], strides, strict=True))
 
-    def element(row: int, column: int) -> jax.Array:
-        met = x[:, row : row + height : strides[0], column : column + width : strides[1]]
-        return lax.dot_general(
-            met.reshape(-1, x.shape[3]), dy.reshape(-1, dy.shape[3]), (((0,), (0,)), ((), ())),
-            preferred_element_type=jnp.float32,
-        )  # fmt: skip
+    def met(row: int, column: int) -> jax.Array:
+        return x[:, row : row + height : strides[0], column : column + width : strides[1]]
 
-    rows = [jnp.stack([element(i, j) for j in range(kernel.shape[1])]) for i in range(kernel.shape[0])]
+    rows = [jnp.stack([outer(met(i, j), dy) for j in range(kernel.shape[1])]) for i in range(kernel.shape[0])]
     return jnp.stack(rows).astype(kernel.dtype)
 
 

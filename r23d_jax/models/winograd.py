@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from r23d_jax.models.strided import outer
+
 Strides = tuple[int, int, int]
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Matrix = tuple[tuple[float, ...], ...]
@@ -227,7 +229,7 @@ def _backward(tiling, padding, kept, dy):
         cotangents = tiling.cotangents(pieces.inputs(dy, index, 1, 0))
         summed = inputs[0].shape[1] - cotangents[0].shape[1] + 1
         return [
-            [_outer(_frames(a, d, summed), b) for a, b in zip(inputs, cotangents, strict=True)]
+            [outer(_frames(a, d, summed), b) for a, b in zip(inputs, cotangents, strict=True)]
             for d in range(summed)
         ]
 
@@ -235,15 +237,6 @@ def _backward(tiling, padding, kept, dy):
 
 
 _convolve.defvjp(_forward, _backward)
-
-
-def _outer(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """The sum over positions of their outer products, `[..., I]` with `[..., O]` to `[I, O]`.
-
-    In this very form, for which XLA's CPU matmul takes both sides as they lie, where others cost copies.
-    """
-    x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    return lax.dot_general(x, dy, (((0,), (0,)), ((), ())))
 
 
 def _frames(x: jax.Array, offset: int, summed: int) -> jax.Array:
