@@ -4,21 +4,23 @@
 
 - batch, frames, size: clips a second of inference and of the training step around one base config, one of the three
   changed at a time. "of linear" is the rate times what a clip costs, over the base's: 1 where cost is proportional.
-- devices: the same training steps on 1, 2, 4 and 8 simulated devices, the largest difference of a parameter from those
-  of one device, relative to the largest update of a parameter.
+- devices: the same training step on 1, 2, 4 and 8 simulated devices, the largest difference of a parameter from that
+  of one device, relative to the largest update of a parameter. A deep network that is fed noise amplifies roundings, so
+  the yardstick stands beside it: one device that starts from weights changed in their last bit.
 - cache: seconds to compile the training step, and from the start of a process to the end of its first step, with an
   empty persistent cache and with what that run left in it.
 - memory: what the compiler gives the training step, against batch, with and without `config.remat`.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -35,7 +37,6 @@ from r23d_jax.console import positive, seconds  # noqa: E402
 from r23d_jax.errors import UserError, run_command  # noqa: E402
 
 PARTS = ("batch", "frames", "size", "devices", "cache", "memory")
-STEPS = 3  # of every number of devices
 Table = list[dict]
 
 
@@ -64,39 +65,38 @@ def speed(flags: argparse.Namespace, part: str, values: Sequence[int]) -> Table:
     return rows
 
 
-def train_steps(config: ConfigDict, steps: int) -> Iterator[tuple[float, dict[str, np.ndarray]]]:
-    """`(seconds to compile, parameters)` before the first step and after every one, on a batch of noise."""
+def train_step(config: ConfigDict, nudged: bool = False) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Seconds to compile, and the parameters before and after one step on a batch of noise.
+
+    With `nudged` the parameters start one float32 further from 0.
+    """
     mesh = parallel.create_mesh()
     parallel.check_batch(config.batch_size, mesh, config.accumulate)
     state, train, *_ = benchmark.programs(config, mesh)
     batch = jax.device_put(benchmark.noise(config), parallel.by_row(mesh))
+    if nudged:
+        params = jax.tree.map(lambda value: np.nextafter(value, np.copysign(np.float32(np.inf), value)), state.params)
+        state = dataclasses.replace(state, params=parallel.replicate(params, mesh))
+    before = {name: np.array(value) for name, value in state.params.items()}
     begun = time.perf_counter()
     train = train.lower(state, batch).compile()
     compile_s = time.perf_counter() - begun
-    for number in range(steps + 1):
-        if number:
-            state, _ = train(state, batch)
-        yield compile_s, {name: np.array(value) for name, value in state.params.items()}
+    state, _ = train(state, batch)
+    return compile_s, before, {name: np.array(value) for name, value in state.params.items()}
 
 
 def child(flags: argparse.Namespace) -> None:
-    """What a process of `devices` and `cache` does: some steps; writes the parameters and prints times as JSON."""
-    config = configs.load("common", flags.child)
-    parameters = []
-    for number, (compile_s, values) in enumerate(train_steps(config, flags.steps)):
-        parameters.append(values)
-        if number == 1:
-            print(json.dumps({"compile_s": compile_s, "first_step_at": time.time()}))
+    """What a process of `devices` and `cache` does: a step; writes the parameters and prints times as JSON."""
+    compile_s, before, after = train_step(configs.load("common", flags.child), flags.nudged)
+    print(json.dumps({"compile_s": compile_s, "first_step_at": time.time()}))
     if flags.out:
-        np.savez(flags.out, **parameters[-1], **{f"update {name}": np.abs(parameters[-1][name] - value).max()
-                                                 for name, value in parameters[0].items()})  # fmt: skip
+        updates = {f"update {name}": np.abs(after[name] - value).max() for name, value in before.items()}
+        np.savez(flags.out, **after, **updates)
 
 
-def _run_child(changes: Sequence[str], steps: int, out: Path | None = None, **environment: str) -> dict:
+def _run_child(changes: Sequence[str], *arguments: str | Path, **environment: str) -> dict:
     """What it printed, and `first_step_s`, from its start to the end of its first step."""
-    command = [sys.executable, __file__, "--steps", str(steps), "--child", *changes]
-    if out:
-        command[2:2] = ["--out", str(out)]
+    command = [sys.executable, __file__, *map(str, arguments), "--child", *changes]
     begun = time.time()
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
@@ -109,16 +109,17 @@ def devices(flags: argparse.Namespace, folder: Path) -> Table:
     """The result on one simulated device against that on several."""
     changes = overrides(flags, batch=-(-flags.batch // 8) * 8)
     rows, alone = [], None
-    for count in (1, 2, 4, 8):
+    for count, *nudged in ((1,), (2,), (4,), (8,), (1, "--nudged")):
         xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip()
-        _run_child(changes, STEPS, folder / f"{count}.npz", JAX_PLATFORMS="cpu", XLA_FLAGS=xla)
-        with np.load(folder / f"{count}.npz") as arrays:
+        _run_child(changes, "--out", folder / "out.npz", *nudged, JAX_PLATFORMS="cpu", XLA_FLAGS=xla)
+        with np.load(folder / "out.npz") as arrays:
             found = dict(arrays)
         alone = alone or found
         names = [name for name in found if f"update {name}" in found]
         update = max(float(alone[f"update {name}"]) for name in names)
         difference = max(float(np.abs(found[name] - alone[name]).max()) for name in names)
-        rows.append({"devices": count, "steps": STEPS, "largest update": update, "largest difference": difference,
+        name = f"{count}, last bits changed" if nudged else count
+        rows.append({"devices": name, "largest update": update, "largest difference": difference,
                      "relative": difference / update})  # fmt: skip
     return rows
 
@@ -127,7 +128,7 @@ def cache(flags: argparse.Namespace, folder: Path) -> Table:
     """Compilation with an empty cache, and with a full one."""
     rows = []
     for name in ("cold", "warm"):
-        found = _run_child(overrides(flags), 1, JAX_COMPILATION_CACHE_DIR=str(folder / "cache"))
+        found = _run_child(overrides(flags), JAX_COMPILATION_CACHE_DIR=str(folder / "cache"))
         rows.append({"cache": name, "compile s": found["compile_s"], "first step s": found["first_step_s"]})
     return rows
 
@@ -177,9 +178,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=seconds, default=2, help="least length of a round")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
-    for name in ("--child", "--steps", "--out"):  # of the processes that it starts itself
-        parser.add_argument(name, help=argparse.SUPPRESS, **({"nargs": "+"} if name == "--child" else {}),
-                            **({"type": int} if name == "--steps" else {}))  # fmt: skip
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)  # with --out: of the processes that it starts
+    parser.add_argument("--out", help=argparse.SUPPRESS)
+    parser.add_argument("--nudged", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.child:
         return child(flags)

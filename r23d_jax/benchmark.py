@@ -87,7 +87,7 @@ def measure(config: ConfigDict, parts: tuple[str, ...] = _PARTS, rounds: int = 5
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}", "inference_clips_per_s": None,
         "train_clips_per_s": None, "compile_s": None, "peak_bytes": None, "tflops": None, "mfu": None,
         "matmul_tflops": None, "transfer_clips_per_s": None, "transfer_bytes_per_s": None,
-        "loader_clips_per_s": None, "rounds": rounds, "spread": {},
+        "loader_clips_per_s": None, "host_bytes": None, "rounds": rounds, "spread": {},
     }  # fmt: skip
     if "step" in parts:
         result |= _step(config, rounds, seconds, result["spread"])
@@ -238,17 +238,21 @@ def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> di
 
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     training = dataset.subset(config.dataset.split, "train")
+    size = {"frames": config.clip.frames, "batch_size": config.batch_size, "threads": config.workers,
+            "processes": config.processes, "prefetch": config.prefetch}  # fmt: skip
     stream = batches.train_batches(
-        dataset, training, frames=config.clip.frames, stride=config.clip.stride, sampling=config.clip.sampling,
-        batch_size=config.batch_size, seed=config.seed, balanced=config.dataset.balanced, threads=config.workers,
-        processes=config.processes, prefetch=config.prefetch,
+        dataset, training, stride=config.clip.stride, sampling=config.clip.sampling, seed=config.seed,
+        balanced=config.dataset.balanced, **size,
     )  # fmt: skip
     with stream:
         first_epoch = min(-(-len(training) // config.batch_size), 10**4)
         for _ in itertools.islice(stream, first_epoch):
             pass
         rates = _rates({"loader": lambda: next(stream)}, {"loader": config.batch_size}, rounds, seconds, spread)
-    return {"loader_clips_per_s": rates["loader"], "dataset": dataset.full_name, "stored": dataset.stored_size}
+    return {
+        "loader_clips_per_s": rates["loader"], "host_bytes": batches.host_bytes(dataset, **size),
+        "dataset": dataset.full_name, "stored": dataset.stored_size,
+    }  # fmt: skip
 
 
 def report(result: dict[str, Any]) -> list[str]:
@@ -263,6 +267,8 @@ def report(result: dict[str, Any]) -> list[str]:
         if rate is not None:
             low, high = result["spread"][spread.get(name, name)]
             lines.append(f"{name:14} {rate:10.2f} clips/s   ({low:.2f} to {high:.2f} over {result['rounds']} rounds)")
+    if result["host_bytes"] is not None:
+        lines.append(f"the loader takes at most {result['host_bytes'] / 2**20:.0f} MiB of host memory")
     if result["mfu"] is not None:
         memory = f", {result['peak_bytes'] / 2**30:.2f} GiB" if result["peak_bytes"] else ""
         lines.append(

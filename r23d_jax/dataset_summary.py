@@ -1,6 +1,5 @@
 """What is in a built data set: counts, durations, sizes and losses, as JSON values and as a table."""
 
-import json
 import math
 import statistics
 from collections import Counter
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from r23d_jax.data.records import Video, VideoDataset
+from r23d_jax.errors import UserError
+from r23d_jax.files import read_json
 
 _REPORT = "build_report.json"
 _SHOWN = 5  # of many values or losses
@@ -144,7 +145,10 @@ def _groups(videos: Sequence[Video]) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return read_json(path) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); build the data set again") from None
 
 
 def _many(count: int, one: str, many: str = "") -> str:

@@ -25,7 +25,7 @@ import numpy as np
 
 from r23d_jax.aborts import Aborts
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.interrupt import EXIT_STATUS, Interrupted
+from r23d_jax.interrupt import EXIT_STATUS, Interrupted, InterruptedAlone
 from r23d_jax.launch import Place, place
 
 _PATIENCE = 900  # seconds that all wait for one that lives but is slow: importing weights, writing a report
@@ -39,8 +39,8 @@ _SHARED = 30  # seconds a network file system has to show a new file to the othe
 def joined(flags: argparse.Namespace) -> Iterator[None]:
     """Joins the others, and leaves them together at the end.
 
-    A process that fails in between tells the others why, and one that is lost is missed by them after
-    `--heartbeat` seconds; either ends them all, with a line that names it.
+    A process that fails in between tells the others why, and so does one that alone was told to stop; one that is lost
+    is missed by them after `--heartbeat` seconds. Each of these ends them all, with a line that names it.
     """
     global _group
     where = place(flags, os.environ)
@@ -51,11 +51,11 @@ def joined(flags: argparse.Namespace) -> Iterator[None]:
     try:
         _group.meet(flags.join_timeout)
         yield
-    except Interrupted:
-        _group.leave()
-        raise
     except BaseException as error:
-        _group.fail(error)
+        if isinstance(error, Interrupted) and not isinstance(error, InterruptedAlone):
+            _group.leave()
+        else:
+            _group.fail(error)
         raise
     _group.leave()
 
@@ -135,14 +135,16 @@ class _Group:
     def fail(self, error: BaseException) -> None:
         """Tells the others, and sees to it that this process ends without waiting for them."""
         reason = one_line(error)
-        if not isinstance(error, UserError | OSError | KeyboardInterrupt):
+        if not isinstance(error, UserError | OSError | KeyboardInterrupt | Interrupted):
             # A collective that failed, most likely since a process was lost: the service will know which one.
             time.sleep(self._heartbeat + 15)
             reason = f"{type(error).__name__}: {reason}"
         self._leaving.set()
+        kind, status = ("interrupted", EXIT_STATUS) if isinstance(error, Interrupted) else ("error", 1)
         # Else JAX would wait for all others before this process may exit.
-        atexit.register(self._exit_at_once, 1)
+        atexit.register(self._exit_at_once, status)
         message = reason if reason.startswith("process ") else f"{self.name(self.me)}: {reason}"
+        message = json.dumps([f"{kind}: {message}", status])
         others = [process for process in range(self.count) if process != self.me]
         try:
             for process in others:
@@ -160,14 +162,14 @@ class _Group:
         os._exit(status)
 
     def _watch(self) -> None:
-        """Ends this process when another one says that it failed."""
+        """Ends this process when another one says that it failed, or that it was told to stop."""
         try:
             message = self.client.blocking_key_value_get(f"r23d/stop/{self.me}", 2**31 - 1)
             self.client.key_value_set(f"r23d/heard/{self.me}", "yes", allow_overwrite=True)
         except RuntimeError:  # the service is gone: its own message comes through `Aborts`
             return
         if not self._leaving.is_set():
-            self._aborts.end(f"error: {message}", 1)
+            self._aborts.end(*json.loads(message))
 
     def _explain(self, text: str) -> str:
         """What the coordination service wrote when it ended this process, in one line."""
@@ -182,7 +184,6 @@ class _Group:
             f"error: {who} was lost (it died, or gave no sign of life for {self._heartbeat} s); all processes end, and "
             "the same command continues from the last checkpoint"
         )
-
 
     def _named(self, text: str) -> list[str]:
         """The processes that the coordination service lists in a message, each on a line."""

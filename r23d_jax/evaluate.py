@@ -95,6 +95,7 @@ def evaluate(
     processes: int = 0,
     prefetch: int = 2,
     progress: bool = True,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> Predictions:
     """Evaluates the videos at `positions`.
 
@@ -112,6 +113,7 @@ def evaluate(
       mesh, threads, prefetch: as in training.
       processes: as in training; whole videos are decoded in threads, for processes would start anew every length.
       progress: show a bar.
+      before_batch: called before every batch, in all processes alike; what it raises ends the evaluation.
 
     Raises:
       UserError: if any view was not seen exactly once. Nothing is reported then.
@@ -133,7 +135,8 @@ def evaluate(
                 processes=processes if len(plans) == 1 else 0, prefetch=prefetch,
             )  # fmt: skip
             with stream:
-                parts.append(_logits(eval_step, weights, parallel.to_device(stream, mesh), len(plan), bar))
+                on_device = parallel.to_device(stream, mesh)
+                parts.append(_logits(eval_step, weights, on_device, len(plan), bar, before_batch))
     logits, seen = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     if not np.all(seen == 1):
         missed, twice = int(np.sum(seen == 0)), int(np.sum(seen > 1))
@@ -146,7 +149,8 @@ def evaluate(
 
 
 def _logits(
-    eval_step: Callable[..., Any], weights: Any, stream: Iterable[parallel.Batch], count: int, bar: tqdm
+    eval_step: Callable[..., Any], weights: Any, stream: Iterable[parallel.Batch], count: int, bar: tqdm,
+    before_batch: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Runs the batches: logits float32 [count, C] of each view, and int64 [count], how often it was seen."""
     logits, seen = None, np.zeros(count, np.int64)
@@ -163,6 +167,7 @@ def _logits(
 
     pending = None
     for batch in stream:
+        before_batch()
         output = eval_step(weights, batch)
         if pending is not None:  # one batch behind: the device never waits for the host
             collect(pending)

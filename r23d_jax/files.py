@@ -27,15 +27,23 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, limit: int = 1 << 26) -> Any:
     """What a JSON file says.
+
+    Args:
+      path: of the file, often from outside.
+      limit: bytes that it may have; parsed they take several times as much memory.
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is no JSON in UTF-8, or nested without end.
+      ValueError: it is no JSON in UTF-8, nested without end, or too large.
     """
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"larger than {limit / 1e6:.0f} MB")
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -5,7 +5,6 @@ average softmax scores; DeepMind's I3D adds logits. Both are computed here.
 """
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from r23d_jax import config as configs
 from r23d_jax import run_info
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.evaluate import Predictions
+from r23d_jax.files import read_json
 
 _ALONE = ("dataset", "input", "protocol", "arch", "width", "init", "step", "seed", "commit", "clip_top1")
 
@@ -46,7 +46,7 @@ def read(path: Path) -> Stream:
     if not beside.is_file():
         return Stream(path, predictions, {})
     try:
-        results = json.loads(beside.read_text())
+        results = read_json(beside)
         same = results["top1"] == predictions.results()["top1"]
         same = same and results["videos_evaluated"] == len(predictions.names)
     except (ValueError, KeyError, TypeError) as error:

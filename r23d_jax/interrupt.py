@@ -9,7 +9,11 @@ EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try the same command again
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has saved what there was to save."""
+    """The run was asked to stop, and has saved what there was to save. Several processes stop at one step."""
+
+
+class InterruptedAlone(Interrupted):
+    """The same, where of several processes only this one knows of it."""
 
 
 class Interrupt:
@@ -36,14 +40,14 @@ class Interrupt:
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """Where there is nothing to save (before training, in an evaluation by itself) a signal raises `Interrupted`.
+    """Where there is nothing to save (before training, in an evaluation by itself) a signal raises `InterruptedAlone`.
 
     An `Interrupt` inside it takes over for as long as it lasts.
     """
 
     def receive(number, _frame):
         signal.signal(number, signal.SIG_DFL)
-        raise Interrupted("there was nothing new to save; the same command continues")
+        raise InterruptedAlone("there was nothing new to save; the same command continues")
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

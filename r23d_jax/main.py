@@ -28,7 +28,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def main() -> int:
     flags, overrides = parse(sys.argv[1:])
-    # One of several must not leave by itself: the others would wait for it. They miss it, and end.
+    # One of several cannot tell the others before it has joined them: until then a signal ends it, and they miss it.
     alone = launch.place(flags, os.environ) is None
     try:
         with at_once() if alone else contextlib.nullcontext():
@@ -47,7 +47,7 @@ def _main(flags: argparse.Namespace, overrides: list[str]) -> int:
     from r23d_jax import compile_cache  # after the flags: it imports JAX
 
     compile_cache.enable()
-    with distributed.joined(flags):
+    with distributed.joined(flags), at_once():
         run = _run if config.dataset.split != "all" else _run_all
         results = run(jobs, flags, flags.workdir)
     if not distributed.first():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,18 @@ class Evaluator:
             step, out_shardings=parallel.replicated(mesh), compiler_options=convolution.compiler_options()
         )
 
-    def run(self, weights, step: int, init: str, which: str = "last checkpoint, not chosen by test score"):
-        """`(results, predictions)`; the results are those of `results.json`."""
+    def run(
+        self, weights, step: int, init: str, which: str = "last checkpoint, not chosen by test score",
+        before_batch: Callable[[], None] = lambda: None,
+    ):  # fmt: skip
+        """`(results, predictions)`; the results are those of `results.json`. `before_batch` as in `evaluate`."""
         config, options = self._config, self._config.eval
         predictions = evaluate.evaluate(
             self._step, weights, self._dataset, self._positions, spec=self._spec, views=options.views,
             crops=options.crops, batch_size=options.batch_size or config.batch_size, mesh=self._mesh,
             threads=config.workers, processes=config.processes, prefetch=config.prefetch,
-        )
+            before_batch=before_batch,
+        )  # fmt: skip
         protocol = evaluate.protocol(
             self._spec, views=options.views, crops=options.crops, stored=self._dataset.stored_size,
             split=config.dataset.split, dtype=config.dtype, weights=which,

@@ -8,7 +8,6 @@ WORKDIR/<network>/seed<k>: the same command continues after an interruption, and
 
 import argparse
 import dataclasses
-import json
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import config as configs
 from r23d_jax.errors import Parser, UserError, one_line, run_command
+from r23d_jax.files import read_json
 
 LADDER = "r2d f_r2d mc2 mc3 mc4 mc5 rmc2 rmc3 rmc4 rmc5 r3d r2plus1d r2plus3d r3plus2d".split()
 
@@ -141,7 +141,7 @@ def finished(workdir: Path, config: ConfigDict, fingerprint: str, steps: int) ->
     from r23d_jax.logs import read_metrics
 
     try:
-        results = json.loads((workdir / "results.json").read_text())
+        results = read_json(workdir / "results.json")
         before, _ = run_info.recorded(workdir)
         wanted = configs.flatten(config)
         same = all(before[key] == wanted[key] for key in wanted if key.startswith("eval."))

@@ -1,6 +1,5 @@
 """The study's table: what its runs left, by network, as `study.md` and `study.json`."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import assemble, models, optim, study_plot
 from r23d_jax.data.records import VideoDataset
-from r23d_jax.files import write_json, write_text
+from r23d_jax.files import read_json, write_json, write_text
 from r23d_jax.logs import read_metrics
 from r23d_jax.models.summary import Cost, cost
 
@@ -61,7 +60,7 @@ def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
     `clips_per_second`, `train_seconds` (medians over the seeds), and by seed what its run gave: `seeds`.
     """
     done = [cell for cell in cells if outcomes[cell] and "failed" not in outcomes[cell]]
-    claims = [json.loads((cell.workdir(root) / "config.json").read_text()) for cell in done]
+    claims = [read_json(cell.workdir(root) / "config.json") for cell in done]
     results = [outcomes[cell] for cell in done]
     videos = len(dataset.subset(config.dataset.split, "train"))
     return {

@@ -18,7 +18,7 @@ from typing import Any
 
 from r23d_jax import rows
 from r23d_jax.errors import Parser, UserError, one_line, run_command
-from r23d_jax.files import write_text
+from r23d_jax.files import read_json, write_text
 from r23d_jax.table_page import Cell, Notes, Table, markdown, page
 
 _NEEDED = {"dataset": str, "split": str, "protocol": str, "arch": str, "init": str, "top1": int | float,
@@ -69,7 +69,7 @@ def read(path: Path) -> Result:
     if not path.is_file():
         raise UserError(f"{path}: no such file; name workdirs of finished runs, or results.json files")
     try:
-        fields = json.loads(path.read_text())
+        fields = read_json(path)
         wrong = [key for key, kind in _NEEDED.items() if not isinstance(fields[key], kind)]
     except (ValueError, KeyError, TypeError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else one_line(error)
@@ -88,7 +88,7 @@ def _configs(folders: Iterable[Path]) -> list[dict[str, Any]]:
     found = []
     for folder in folders:
         try:
-            found.append(json.loads((folder / "config.json").read_text())["config"])
+            found.append(read_json(folder / "config.json")["config"])
         except (OSError, ValueError, KeyError, TypeError):
             return []  # a results.json by itself, which is enough for a line
     return found

@@ -165,19 +165,26 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
 
     def evaluate_now():
         nonlocal began
-        results, _ = evaluator.run(state.evaluated(), step, init)
+        results, _ = evaluator.run(state.evaluated(), step, init, before_batch=stop_if_told)
         log.write(step, step / steps_per_epoch, seconds, {"eval_top1": results["top1"]})
         checkpoints.score(step, results["top1"])
         began = time.perf_counter()
 
-    def out_of_time():
-        spent = seconds + time.perf_counter() - began
+    def stop():
+        checkpoints.wait()
+        raise interrupt.stop(f"saved at step {step} of {total_steps}; the same command continues")
+
+    def stop_if_told():  # in an evaluation, before which its checkpoint was saved
+        if distributed.decide(interrupt.received, False)[0]:
+            stop()
+
+    def out_of_time(spent):
         return bool(config.budget_minutes) and spent > config.budget_minutes * 60
 
     with Interrupt() as interrupt:
         if resumed and eval_every and step % eval_every == 0 and step < total_steps and not checkpoints.scored(step):
             evaluate_now()  # the run was stopped between this checkpoint and its evaluation
-        _, spent = distributed.decide(False, out_of_time())
+        spent = out_of_time(seconds)  # by the sessions before this one
         while step < total_steps and not spent:
             batch = waiting.next(stream)
             state, scalars = train_step(state, batch)
@@ -186,7 +193,9 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
             step += 1
             logging = step % config.log_every == 0
             # Once a step, for a signal may come at any time; with several hosts when all wait for the device anyway.
-            interrupted, spent = distributed.decide(interrupt.received, out_of_time(), due=logging)
+            interrupted, spent = distributed.decide(
+                interrupt.received, out_of_time(seconds + time.perf_counter() - began), due=logging
+            )
             at_end = step == total_steps or spent
             evaluating = bool(eval_every) and step % eval_every == 0 and not at_end
             saving = step % save_every == 0 or evaluating or at_end
@@ -213,8 +222,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
             if evaluating and not interrupted:
                 evaluate_now()
             if interrupted:
-                checkpoints.wait()
-                raise interrupt.stop(f"saved at step {step} of {total_steps}; the same command continues")
+                stop()
             if at_end:
                 break
         if step < total_steps:
@@ -224,7 +232,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
 
         # --- the result, of the last checkpoint
         weights = state.evaluated()
-        results, predictions = evaluator.run(weights, step, init)
+        results, predictions = evaluator.run(weights, step, init, before_batch=stop_if_told)
         checkpoints.score(step, results["top1"])
         if writer:
             score.write_results(workdir, dataset, results, predictions, weights, card)

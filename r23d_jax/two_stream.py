@@ -8,7 +8,6 @@ evaluated first, into DIR/rgb and DIR/flow. Where both are workdirs of dataset.s
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -52,7 +51,7 @@ def _config_of(folder: Path, source: Path, data_dir: str | None) -> ConfigDict:
     """The config to evaluate a checkpoint with: its run's where that is known, on its own data set."""
     _, card = checkpoint.load_weights(folder)
     claim = next((path for path in (source, folder.parent.parent) if (path / "config.json").is_file()), None)
-    flat = json.loads((claim / "config.json").read_text())["config"] if claim else {}
+    flat = run_info.recorded(claim)[0] if claim else {}
     config = configs.from_flat(flat)
     trained_on, split = card.source.get("dataset"), card.source.get("split")
     if not trained_on or not split:

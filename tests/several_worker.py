@@ -9,6 +9,7 @@ from pathlib import Path
 
 from r23d_jax import distributed, launch
 from r23d_jax.errors import Parser, UserError, run_command
+from r23d_jax.interrupt import EXIT_STATUS, Interrupted, at_once
 
 
 def main() -> int:
@@ -18,8 +19,12 @@ def main() -> int:
     parser.add_argument("--lr", default="0.1")
     launch.add_flags(parser)
     flags = parser.parse_args(sys.argv[1:])
-    with distributed.joined(flags):
-        return globals()[f"do_{flags.do}"](flags)
+    try:
+        with distributed.joined(flags), at_once():
+            return globals()[f"do_{flags.do}"](flags)
+    except Interrupted as interrupted:
+        print(f"interrupted: {interrupted}", file=sys.stderr)
+        return EXIT_STATUS
 
 
 def do_agree(flags):
@@ -47,6 +52,12 @@ def do_fail(flags):
 
 def do_crash(flags):
     raise UserError("the loss is nan at step 5")  # in all of them at once
+
+
+def do_stop(flags):
+    if flags.process == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(300)
 
 
 def do_die(flags):

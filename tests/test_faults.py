@@ -116,9 +116,10 @@ def small_disk(tmp_path):
     """A file system of its own, too small for two checkpoints."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2300k", "tmpfs", folder], capture_output=True)
-    if done.returncode:
-        pytest.skip("mounting a small file system needs rights that are not there")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2300k", "tmpfs", folder], capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"this test mounts a small file system, as root: {done.stderr}"
     yield folder
     subprocess.run(["umount", folder], check=True)
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +172,14 @@ def test_a_failure_of_one_ends_the_others_with_its_words():
     assert second.stderr == "error: shard 7 is damaged\n"
 
 
+def test_a_signal_to_one_that_has_not_begun_ends_all_with_the_status_of_an_interruption():
+    first, second = several.finish(several.start([*WORKER, "stop"], 2))
+    assert first.returncode == second.returncode == 75
+    reason = "there was nothing new to save; the same command continues"
+    assert first.stderr.splitlines()[-1].startswith("interrupted: process 1 (") and reason in first.stderr
+    assert second.stderr == f"interrupted: {reason}\n"
+
+
 @pytest.mark.slow
 def test_a_failure_of_all_is_told_by_each():
     for process in several.finish(several.start([*WORKER, "crash"], 2)):
@@ -280,6 +289,42 @@ def test_a_signal_to_one_stops_all_at_one_step(data, alone, tmp_path):
     assert [process.returncode for process in done] == [75, 75]
     said = [[line for line in process.stderr.splitlines() if "saved at step" in line] for process in done]
     assert said[0] == said[1] and len(said[0]) == 1
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_all_in_an_evaluation_and_the_restart_makes_it_up(data, tmp_path):
+    views = ("eval.every_epochs=1", "eval.views=40")  # long enough to be met by a signal
+    run(data, tmp_path / "whole", 2, *views)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        started = several.start(command(data, tmp_path / "w", *views), 2, heartbeat=15)
+        step = 3 if number == signal.SIGTERM else 9  # after each of which an evaluation is due
+        several.wait_for(lambda step=step: (tmp_path / "w" / "checkpoints" / f"{step:08d}").is_dir(), started)
+        started[1].send_signal(number)
+        done = several.finish(started)
+        assert done[0].returncode == 75, done[0].stderr
+        assert step not in checkpoint._read_scores(tmp_path / "w" / "checkpoints"), "the evaluation was over"
+        if number == signal.SIGTERM:
+            assert f"interrupted: saved at step {step} of 12" in done[1].stderr and done[1].returncode == 75
+    run(data, tmp_path / "w", 2, *views)
+    assert_same_run(tmp_path / "w", tmp_path / "whole", bits=True)
+    scores = [(w / "checkpoints" / "scores.json").read_text() for w in (tmp_path / "w", tmp_path / "whole")]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.slow
+def test_processes_with_other_data_or_another_step_are_told(data, alone, tmp_path):
+    fake_data.write(tmp_path, classes=3, groups=12, frames=10, height=24, width=28, seed=5)
+    other = ["--config.dataset.data_dir", tmp_path]
+    for process in several.finish(several.start(command(data, tmp_path / "w"), 2, different={1: other})):
+        assert process.returncode == 1 and "differs from process 0" in process.stderr, process.stderr
+        assert "in fingerprint: '" in process.stderr
+    for name in "ab":
+        shutil.copytree(alone[0], tmp_path / name)
+    shutil.rmtree(checkpoint.find(tmp_path / "b", "last"))
+    older = ["--workdir", tmp_path / "b"]
+    for process in several.finish(several.start(command(data, tmp_path / "a"), 2, different={1: older})):
+        assert process.returncode == 1 and "differs from process 0" in process.stderr, process.stderr
+        assert "in step: 10, not 12" in process.stderr
 
 
 @pytest.mark.slow

@@ -151,22 +151,31 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path,
     assert all(np.array_equal(a[name], b[name]) for name in b)
 
 
-@pytest.mark.parametrize("signalled", [True, False])
-def test_an_evaluation_that_was_cut_off_is_made_up_for(evaluated_run, data, tmp_path, monkeypatch, signalled):
+@pytest.mark.parametrize(("signalled", "at"), [(True, 6), (True, 12), (False, 6)])
+def test_an_evaluation_that_was_cut_off_is_made_up_for(evaluated_run, data, tmp_path, monkeypatch, signalled, at):
     evaluate = score.Evaluator.run
 
-    def cut_off(self, weights, step, *rest):
-        if step == 6 and signalled:
-            os.kill(os.getpid(), signal.SIGTERM)
-        elif step == 6:
-            raise Stop
-        return evaluate(self, weights, step, *rest)
+    def cut_off(self, weights, step, *rest, before_batch):
+        batches = 0
+
+        def before():
+            nonlocal batches
+            batches += 1
+            if step == at and batches == 2:
+                if not signalled:
+                    raise Stop
+                os.kill(os.getpid(), signal.SIGTERM)
+            before_batch()
+            assert step != at or batches == 1, "it went on"
+
+        return evaluate(self, weights, step, *rest, before_batch=before)
 
     config = load(data, "eval.every_epochs=1")
     monkeypatch.setattr(score.Evaluator, "run", cut_off)
-    with pytest.raises(Interrupted if signalled else Stop):
+    with pytest.raises(Interrupted if signalled else Stop, match=f"saved at step {at} of 12" if signalled else None):
         train.train_and_evaluate(config, tmp_path)
     monkeypatch.undo()
+    assert not (tmp_path / "results.json").exists()
     train.train_and_evaluate(config, tmp_path)
     scores = [json.loads((w / "checkpoints" / "scores.json").read_text()) for w in (tmp_path, evaluated_run)]
     assert scores[0] == scores[1] and list(scores[0]) == ["3", "6", "9", "12", "sha256"]
@@ -299,6 +308,14 @@ def test_the_budget_ends_a_run_with_a_result(data, tmp_path):
     assert 0 < results["step"] < 12 and (tmp_path / "results.json").is_file()
     again = train.train_and_evaluate(load(data, "budget_minutes=0.0001", "ema=0.5"), tmp_path)
     assert again == results  # it is finished: no step more
+
+
+def test_another_build_of_the_data_set_in_the_same_workdir_is_refused(run, data, tmp_path):
+    fake_data.write(tmp_path, classes=3, groups=12, frames=10, height=24, width=28, seed=5)
+    before = sorted(run[0].rglob("*"))
+    with pytest.raises(UserError, match=f"^{run[0]}: holds a run on another build of the data set; use a new workdir$"):
+        train.train_and_evaluate(load(data, f"dataset.data_dir={tmp_path}"), run[0])
+    assert sorted(run[0].rglob("*")) == before
 
 
 def test_a_missing_data_set_says_how_to_build_it(tmp_path):

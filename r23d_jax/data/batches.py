@@ -242,21 +242,22 @@ class _Source:
 
 
 def host_bytes(
-    dataset: VideoDataset, *, frames: int, batch_size: int, threads: int = 0, prefetch: int = 2
+    dataset: VideoDataset, *, frames: int, batch_size: int, threads: int = 0, processes: int = 0, prefetch: int = 2
 ) -> int:
     """The most host memory a stream takes, in bytes, beside the data set itself.
 
     `prefetch` batches decoded ahead and one in the caller's hands, a frame and the largest record for every
-    thread (the record three times over while its checksum is verified), and 8 bytes for every frame of the
-    data set (where it lies). Every further batch that the caller or the device holds at a time adds one, and
-    that memory is given back when the stream ends.
+    thread or process (the record three times over while its checksum is verified), and 8 bytes for every frame of
+    the data set (where it lies), in every process. Every further batch that the caller or the device holds at a time
+    adds one, and that memory is given back when the stream ends. A process also has an interpreter, its libraries and
+    the data set's index of its own, which are not counted.
     """
     height, width = dataset.canvas
     batch = batch_size * frames * height * width * dataset.num_channels
     longest = max(video.num_frames for video in dataset.videos)
-    per_thread = height * width * 3 * (1 + 3 * longest // 4)  # JPEG: a quarter of the pixels' bytes at most
+    per_worker = height * width * 3 * (1 + 3 * longest // 4)  # JPEG: a quarter of the pixels' bytes at most
     table = 8 * sum(video.num_frames for video in dataset.videos)
-    return (prefetch + 1) * batch + (threads or cores()) * per_thread + table
+    return (prefetch + 1) * batch + (processes or threads or cores()) * per_worker + max(processes, 1) * table
 
 
 def _share(batch_size: int, process_count: int) -> int:

@@ -228,7 +228,7 @@ def _version(text: str) -> tuple[int, ...]:
 def _open_folder(folder: Path, full_name: str) -> VideoDataset:
     index = folder / INDEX
     try:
-        fields = read_json(index)
+        fields = read_json(index, limit=1 << 30)
     except ValueError as error:
         raise UserError(f"{index}: not readable as JSON ({error}); build the data set again") from None
     try:
