@@ -102,6 +102,8 @@ def can_compute(name: str, layer: Layer) -> bool:
         "pointwise": time == height == width == 1 and not any(map(any, pad)),
         "folded": time == 1 and not any(pad[0]),
         "temporal": height == width == 1 and not any(pad[1] + pad[2]),
+        "winograd.spatial": height == width == 3 and layer.strides == (1, 1, 1),
+        "winograd.temporal": layer.kernel[:3] == (3, 1, 1) and layer.strides == (1, 1, 1),
     }
     return fits.get(name, True)
 
