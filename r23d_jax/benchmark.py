@@ -257,6 +257,8 @@ def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> di
 
 def report(result: dict[str, Any]) -> list[str]:
     """The figures in lines for the terminal, and which part is the slowest."""
+    from r23d_jax.compiled import bytes_text
+
     lines = [f"{result['arch']}, {result['batch']} clips of {result['clip']}, {result['dtype']}, {result['device']}"]
     rates = {
         "training step": result["train_clips_per_s"], "transfer": result["transfer_clips_per_s"],
@@ -268,9 +270,9 @@ def report(result: dict[str, Any]) -> list[str]:
             low, high = result["spread"][spread.get(name, name)]
             lines.append(f"{name:14} {rate:10.2f} clips/s   ({low:.2f} to {high:.2f} over {result['rounds']} rounds)")
     if result["host_bytes"] is not None:
-        lines.append(f"the loader takes at most {result['host_bytes'] / 2**20:.0f} MiB of host memory")
+        lines.append(f"the loader takes at most {bytes_text(result['host_bytes'])} of host memory")
     if result["mfu"] is not None:
-        memory = f", {result['peak_bytes'] / 2**30:.2f} GiB" if result["peak_bytes"] else ""
+        memory = f", {bytes_text(result['peak_bytes'])}" if result["peak_bytes"] else ""
         lines.append(
             f"training at {result['tflops']:.3f} TFLOP/s, {result['mfu']:.1%} of a matrix product's "
             f"{result['matmul_tflops']:.3f}; compiled in {result['compile_s']:.1f} s{memory}"

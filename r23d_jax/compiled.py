@@ -25,9 +25,14 @@ class Reported:
             begun = time.perf_counter()
             self._program = self._function.lower(*arguments).compile()
             taken, size = time.perf_counter() - begun, planned_bytes(self._program)
-            memory = "" if size is None else f", {size / 2**30:.2f} GiB on each device"
+            memory = "" if size is None else f", {bytes_text(size)} on each device"
             self._say(f"{self._name} compiled in {taken:.1f} s{memory}")
         return self._program(*arguments)
+
+
+def bytes_text(size: int) -> str:
+    """A size in MiB or GiB."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def planned_bytes(program: jax.stages.Compiled) -> int | None:
