@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --small        # tries the same on a CPU, with tiny sizes
 
 - torch: `torch_side_by_side.py`, R(2+1)D-18 and R3D-18, bfloat16 then float32, at growing batches until one does not
-  fit; the best batch of each side, and their ratio.
+  fit one of the two; of these the best batch of each side, and their ratio.
 - training: `training.py`, the whole loop from shards with this machine's cores, in threads and in processes.
 - mfu: `r23d_jax.benchmark`; and again with deterministic operations, for what they cost.
 - layers: `layers.py` in bfloat16.
@@ -45,7 +45,8 @@ class Runner:
     """
 
     def __init__(self, out: Path, minutes: float):
-        self.out, self.seconds, self._ends, self.failures = out, minutes * 60, 0.0, []
+        self.out, self.seconds, self._ends = out, minutes * 60, 0.0
+        self.failures, self.measured = [], 0
 
     def begin(self, part: str) -> None:
         """Starts the clock of a part."""
@@ -80,6 +81,7 @@ class Runner:
         if status or not figures.is_file():
             said = [text for text in errors.read_text().splitlines() if text.strip()]
             return self._failed(name, f"exit status {status}: {' / '.join(said[-3:])[-600:]}")
+        self.measured += 1
         return json.loads(figures.read_text())
 
     def _failed(self, name: str, why: str) -> None:
@@ -187,7 +189,7 @@ def main() -> int:
         (out / "gpu.json").write_text(json.dumps(found | {"failures": runner.failures}, indent=1) + "\n")
     print(f"\n{out / 'gpu.json'}; {len(runner.failures)} failed" + "".join(
         f"\n- {failure['name']}: {failure['why']}" for failure in runner.failures))  # fmt: skip
-    return 0
+    return 0 if runner.measured else 1
 
 
 def _machine() -> dict:

@@ -107,7 +107,8 @@ def _run_child(changes: Sequence[str], *arguments: str | Path, **environment: st
 
 def devices(flags: argparse.Namespace, folder: Path) -> Table:
     """The result on one simulated device against that on several."""
-    changes = overrides(flags, batch=-(-flags.batch // 8) * 8)
+    batch = -(-flags.batch // 8) * 8
+    changes = overrides(flags, batch=batch)
     rows, alone = [], None
     for count, *nudged in ((1,), (2,), (4,), (8,), (1, "--nudged")):
         xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip()
@@ -119,7 +120,7 @@ def devices(flags: argparse.Namespace, folder: Path) -> Table:
         update = max(float(alone[f"update {name}"]) for name in names)
         difference = max(float(np.abs(found[name] - alone[name]).max()) for name in names)
         name = f"{count}, last bits changed" if nudged else count
-        rows.append({"devices": name, "largest update": update, "largest difference": difference,
+        rows.append({"devices": name, "batch": batch, "largest update": update, "largest difference": difference,
                      "relative": difference / update})  # fmt: skip
     return rows
 

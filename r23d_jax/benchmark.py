@@ -7,6 +7,7 @@ says which of them is the slowest. Rates are medians over rounds, the compilatio
 import argparse
 import itertools
 import json
+import re
 import statistics
 import sys
 import time
@@ -58,7 +59,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def clip_size(text: str) -> tuple[int, int]:
     """Frames and side of `--clip`, "16x112x112"."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) for part in parts) or parts[1] != parts[2]:
+    if len(parts) != 3 or not all(re.fullmatch("[1-9][0-9]{0,4}", part) for part in parts) or parts[1] != parts[2]:
         raise UserError(f"--clip {text}: write frames, height and width, for example 16x112x112; frames are square")
     return int(parts[0]), int(parts[1])
 
@@ -300,6 +301,8 @@ def main() -> int:
             parts, why_not = ("step", "transfer"), f"loader not measured: {error}"
     if flags.json and flags.json != "-":
         Path(flags.json).parent.mkdir(parents=True, exist_ok=True)
+        if Path(flags.json).is_dir():
+            raise UserError(f"--json {flags.json}: is a folder; name a file")
     result = measure(config, parts, flags.rounds, flags.seconds)
     if flags.json == "-":
         print(json.dumps(result, indent=1))

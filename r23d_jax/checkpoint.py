@@ -80,10 +80,15 @@ def find(path: str | Path, which: str = "best") -> Path:
     steps = _steps(path / "checkpoints")
     if not steps:
         raise UserError(f"{path}: no checkpoint in it, neither {cards.FILE_NAME} nor checkpoints/ of a run")
-    scores = _read_scores(path / "checkpoints") if which == "best" else {}
-    scored = [step for step in steps if step in scores]
-    best = max(scored, key=lambda step: (scores[step], step)) if scored else steps[-1]
-    return path / "checkpoints" / f"{best:08d}"
+    best = best_step(path) if which == "best" else None
+    return path / "checkpoints" / f"{steps[-1] if best is None else best:08d}"
+
+
+def best_step(workdir: Path) -> int | None:
+    """The step of the best checkpoint of a workdir; None where no checkpoint in it was evaluated."""
+    scores = _read_scores(workdir / "checkpoints")
+    scored = [step for step in _steps(workdir / "checkpoints") if step in scores]
+    return max(scored, key=lambda step: (scores[step], step), default=None)
 
 
 # --- a run's checkpoints --------------------------------------------------------------------------------
@@ -156,8 +161,9 @@ class Checkpoints:
                 self._set_aside([newer for newer in steps if newer > step])
                 self._check_scores(progress)
                 return weights, rest, card, progress
-            except UserError as error:
-                print(f"warning: {error}; trying the checkpoint before it", file=sys.stderr)
+            # Not found: of several processes the one that writes has set it aside, for being damaged.
+            except (UserError, FileNotFoundError) as error:
+                print(f"warning: {one_line(error)}; trying the checkpoint before it", file=sys.stderr)
         if steps:
             raise UserError(f"{self.root}: every checkpoint in it is damaged; start in a new workdir")
         return None
@@ -356,9 +362,9 @@ def _read_scores(root: Path) -> dict[int, float]:
         fields = read_json(path)
         checksum = fields.pop("sha256", None)
         scores = {int(step): float(score) for step, score in fields.items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise DamagedError(f"{path}: damaged: not the scores of evaluations") from None
-    if checksum not in (None, _scores_sha256(scores)):
+    if checksum not in (None, _scores_sha256(scores)) or not all(0 <= score <= 1 for score in scores.values()):
         raise DamagedError(f"{path}: damaged: its scores do not match its checksum")
     return scores
 

@@ -164,6 +164,7 @@ def validate(config: ConfigDict) -> None:
         _require(key in defaults, key, value, "there is no such key; configs/common.py lists every key")
         kinds = _kinds(key, defaults[key])
         _require(type(value) in kinds, key, value, f"must be of type {_names(kinds)}")
+        _require(type(value) is not int or value < 2**31, key, value, "must be below 2**31")
     for key, choices in _CHOICES.items():
         _require(flat[key] in choices, key, flat[key], f"must be one of {', '.join(map(str, choices))}")
     for key in _AT_LEAST_ONE:
@@ -193,7 +194,6 @@ def validate(config: ConfigDict) -> None:
     ok = all(0 < x < 1 for x in drops) and len(set(drops)) == len(drops)
     _require(ok, "schedule.milestones", drops, "must be different shares of the run, between 0 and 1")
     _require(flat["augment.hue"] <= 0.5, "augment.hue", flat["augment.hue"], "must be from 0 to 0.5")
-    _require(flat["seed"] < 2**31, "seed", flat["seed"], "must be below 2**31")
     resize = flat["clip.resize"]
     sides = resize if isinstance(resize, tuple) else (resize,)
     ok = len(sides) <= 2 and all(isinstance(side, int) and side >= flat["clip.size"] for side in sides)
@@ -202,6 +202,7 @@ def validate(config: ConfigDict) -> None:
     for key in ("clip.mean", "clip.std"):
         _require(len(flat[key]) == len(flat["clip.mean"]), key, flat[key], "needs one number a channel")
     _require(all(x > 0 for x in flat["clip.std"]), "clip.std", flat["clip.std"], "must be above 0")
+    _require(flat["epochs"] <= 10**6, "epochs", flat["epochs"], "must be at most 10**6")
     _require(flat["epochs"] > 0 or flat["steps"] > 0, "epochs", flat["epochs"], "must be above 0")
     batch, parts = flat["batch_size"], flat["accumulate"]
     _require(batch % parts == 0, "batch_size", batch,
@@ -256,7 +257,7 @@ def _parse(key: str, default: Any, text: str) -> Any:
         raise UserError(f"--config.{key}={text}: must be true or false")
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = text
     if isinstance(value, list):
         value = tuple(value)
@@ -265,7 +266,7 @@ def _parse(key: str, default: Any, text: str) -> Any:
     if kinds == (float,) and not isinstance(value, (bool, tuple)):
         try:
             value = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             value = text
     if type(value) not in kinds:
         raise UserError(f"--config.{key}={text}: must be of type {_names(kinds)}")

@@ -126,7 +126,11 @@ class _Group:
         """Waits for all, so that none is missed."""
         import jax
 
-        self.wait("end")
+        try:
+            self.wait("end")
+        except UserError as error:
+            self.fail(error)
+            raise
         self._leaving.set()
         self.client.key_value_set(f"r23d/stop/{self.me}", "")
         self._watcher.join()

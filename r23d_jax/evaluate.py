@@ -4,10 +4,7 @@ Logits of clips are gathered on the host and summed in float64 in a fixed order,
 for any batch size and number of devices or hosts. A result exists only after the proof of coverage.
 """
 
-import dataclasses
-import zipfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,66 +15,9 @@ from tqdm import tqdm
 from r23d_jax import metrics, parallel
 from r23d_jax.data import batches, records
 from r23d_jax.data import views as planning
-from r23d_jax.errors import UserError, one_line
+from r23d_jax.errors import UserError
+from r23d_jax.predictions import Predictions
 from r23d_jax.weights.card import Preprocessing
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """What `predictions.npz` holds: one row a video, in the order of their names.
-
-    Attributes:
-      names: str [V].
-      labels: int32 [V].
-      scores: float32 [V, C], mean over the video's views of the softmax ("after softmax").
-      logits: float32 [V, C], mean over the video's views of the logits ("before softmax").
-      clips: int32 [V], views averaged.
-      class_names: str [C].
-      clip_top1: share of single views that are right.
-    """
-
-    names: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-    logits: np.ndarray
-    clips: np.ndarray
-    class_names: np.ndarray
-    clip_top1: float
-
-    def save(self, path: Path) -> None:
-        """Writes the arrays, atomically."""
-        temporary = path.with_suffix(".tmp.npz")
-        arrays = dataclasses.asdict(self)
-        del arrays["clip_top1"]
-        np.savez_compressed(temporary, **arrays)
-        temporary.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> "Predictions":
-        """Reads what `save` wrote. `clip_top1` is not in it, and NaN.
-
-        Raises:
-          UserError: no such file, damaged, or arrays that do not fit together.
-        """
-        names = [field.name for field in dataclasses.fields(cls) if field.name != "clip_top1"]
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = cls(**{name: arrays[name] for name in names}, clip_top1=float("nan"))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: not readable as predictions.npz ({one_line(error)})") from None
-        videos, classes = len(found.names), len(found.class_names)
-        fits = videos and found.scores.shape == found.logits.shape == (videos, classes)
-        fits = fits and found.labels.shape == found.clips.shape == found.names.shape == (videos,)
-        if not fits or found.labels.min() < 0 or found.labels.max() >= classes or len(set(found.names)) != videos:
-            raise UserError(f"{path}: its arrays do not fit together; evaluate again")
-        return found
-
-    def results(self) -> dict[str, float]:
-        """The scores of `results.json`, in 0..1."""
-        everything = np.ones(len(self.labels), bool)
-        after = metrics.finish(metrics.sums(self.scores, self.labels, everything))
-        before = metrics.finish(metrics.sums(self.logits, self.labels, everything))
-        return {**after, "clip_top1": self.clip_top1, "top1_logit_mean": before["top1"]}
 
 
 def evaluate(
@@ -169,7 +109,7 @@ def _logits(
     for batch in stream:
         before_batch()
         output = eval_step(weights, batch)
-        if pending is not None:  # one batch behind: the device never waits for the host
+        if pending is not None:  # one batch behind, so that the device need not wait for the host
             collect(pending)
         pending = output
     collect(pending)

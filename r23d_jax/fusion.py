@@ -13,9 +13,9 @@ import numpy as np
 
 from r23d_jax import config as configs
 from r23d_jax import run_info
-from r23d_jax.errors import UserError, one_line
-from r23d_jax.evaluate import Predictions
-from r23d_jax.files import read_json
+from r23d_jax.errors import UserError
+from r23d_jax.predictions import Predictions
+from r23d_jax.results import read as read_results
 
 _ALONE = ("dataset", "input", "protocol", "arch", "width", "init", "step", "seed", "commit", "clip_top1")
 
@@ -45,13 +45,9 @@ def read(path: Path) -> Stream:
     predictions, beside = Predictions.load(path), path.with_name("results.json")
     if not beside.is_file():
         return Stream(path, predictions, {})
-    try:
-        results = read_json(beside)
-        same = results["top1"] == predictions.results()["top1"]
-        same = same and results["videos_evaluated"] == len(predictions.names)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{beside}: not readable as results ({one_line(error)}); evaluate again") from None
-    if not same:
+    results = read_results(beside)
+    same = results.get("top1") == predictions.results()["top1"]
+    if not same or results.get("videos_evaluated") != len(predictions.names):
         raise UserError(f"{beside}: not of the same evaluation as {path.name} beside it; evaluate again")
     predictions = dataclasses.replace(predictions, clip_top1=results.get("clip_top1", math.nan))
     return Stream(path, predictions, results)
@@ -71,7 +67,7 @@ def fuse(rgb: Stream, flow: Stream, weights: tuple[float, float] = (1.0, 1.0)) -
     Raises:
       UserError: other videos, labels, classes or splits; not an RGB and a flow stream; or useless weights.
     """
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights):
+    if not all(weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
         raise UserError(f"--weights {weights[0]:g},{weights[1]:g}: must be numbers of at least 0, not both 0")
     _check_inputs(rgb, flow)
     a, b = rgb.predictions, _in_order_of(rgb, flow)

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try the same command again
 
 
-class Interrupted(Exception):
-    """The run was asked to stop, and has saved what there was to save. Several processes stop at one step."""
+class Interrupted(BaseException):
+    """The run was asked to stop, and has saved what there was to save. Several processes stop at one step.
+
+    No `Exception`: it may be raised anywhere, and whoever handles the errors of a file or of a library means those.
+    """
 
 
 class InterruptedAlone(Interrupted):
@@ -28,14 +31,11 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def stop(self, message: str) -> Interrupted:
-        """The exception to raise when the state is saved."""
-        return Interrupted(message)
-
-    def _receive(self, number, _frame) -> None:
+    def _receive(self, *_) -> None:
         self.received = True
         os.write(2, b"\nstopping at the next step; a second signal stops at once\n")
-        signal.signal(number, signal.SIG_DFL)
+        for either in self._before:
+            signal.signal(either, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def _number(flag: int | None, environment: Mapping[str, str], name: str) -> int 
     text = environment.get(name)
     if flag is not None or text is None:
         return flag
-    if not text.isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", text):
         raise UserError(f"{name}={text}: must be a number")
     return int(text)
 

@@ -32,10 +32,8 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> N
     Raises:
       UserError: naming the keys that differ.
     """
-    path = workdir / "config.json"
     flat = _json_values(config)
-    started = any((workdir / "checkpoints").glob("*")) if (workdir / "checkpoints").is_dir() else False
-    if path.is_file() and started:
+    if (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").glob("*")):
         keys, fingerprint = recorded(workdir)
         differ = [k for k in flat if not k.startswith(_FREE) and keys[k] != flat[k]]
         if differ:
@@ -55,7 +53,7 @@ def recorded(workdir: Path) -> tuple[dict[str, Any], str]:
     try:
         before = read_json(path)
         return _json_values(from_flat(before["config"])), before["dataset"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, UserError) as error:
         raise UserError(f"{path}: unreadable ({error}); use a new workdir") from None
 
 

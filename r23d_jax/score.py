@@ -38,7 +38,8 @@ def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last", source
         folder = checkpoint.find(source or workdir, which)
         weights, card = checkpoint.load_weights(folder)
         step = int(folder.name) if folder.name.isdigit() else 0
-        name = "last checkpoint" if which == "last" else "best checkpoint by top1 on these test videos"
+        chosen = which == "best" and checkpoint.best_step(folder.parent.parent) is not None
+        name = "best checkpoint by top1 on these test videos" if chosen else "last checkpoint"
         if folder == source:
             name = f"checkpoint {folder.name}"
     _check_labels(card, dataset)

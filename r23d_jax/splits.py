@@ -7,9 +7,9 @@ from typing import Any
 
 from r23d_jax import distributed, report
 from r23d_jax.files import write_json
+from r23d_jax.results import SCORES
 
 NAMES = ("1", "2", "3")
-_SCORES = ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean")
 
 
 def folder(workdir: Path, split: str) -> Path:
@@ -45,7 +45,7 @@ def write(workdir: Path, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _scores(parts: Sequence[dict[str, Any]]) -> list[str]:
-    return [name for name in _SCORES if all(name in part for part in parts)]
+    return [name for name in SCORES if all(name in part for part in parts)]
 
 
 def _mean(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ WORKDIR/<network>/seed<k>: the same command continues after an interruption, and
 
 import argparse
 import dataclasses
-import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -90,7 +88,6 @@ def run(config: ConfigDict, root: Path, archs: Sequence[str], seeds: int, debug:
 
     from r23d_jax import run_info, study_table, train
     from r23d_jax.data import records
-    from r23d_jax.interrupt import Interrupted
 
     if config.streams:
         raise UserError("config.streams: the study compares single networks; name the config of one stream")
@@ -115,7 +112,7 @@ def run(config: ConfigDict, root: Path, archs: Sequence[str], seeds: int, debug:
         try:
             outcomes[cell] = train.train_and_evaluate(recipes[cell], cell.workdir(root))
             _say(f"{title}: top1 {outcomes[cell]['top1']:.4f}")
-        except (Interrupted, OSError):  # the next cell would meet the same full disk
+        except OSError:  # the next cell would meet the same full disk
             raise
         except Exception as error:  # out of memory, a loss that is not finite: of this network, not of the study
             if debug:
@@ -176,14 +173,6 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _leave(*_: Any) -> None:
-    """Between two runs, and before a run's first step, there is nothing to save."""
-    from r23d_jax.interrupt import EXIT_STATUS
-
-    os.write(2, b"\ninterrupted; the same command continues\n")
-    raise SystemExit(EXIT_STATUS)
-
-
 def main() -> int:
     flags, overrides = parse(sys.argv[1:])
     config = configs.load(flags.config, overrides)
@@ -192,13 +181,12 @@ def main() -> int:
     archs = networks(flags.arch, flags.depth)
 
     from r23d_jax import compile_cache
-    from r23d_jax.interrupt import EXIT_STATUS, Interrupted
+    from r23d_jax.interrupt import EXIT_STATUS, Interrupted, at_once
 
     compile_cache.enable()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
     try:
-        study = run(config, flags.workdir, archs, flags.seeds, flags.debug)
+        with at_once():  # between two runs, and before a run's first step
+            study = run(config, flags.workdir, archs, flags.seeds, flags.debug)
     except Interrupted as interrupted:
         _say(f"interrupted: {interrupted}")
         return EXIT_STATUS

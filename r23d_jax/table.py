@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from r23d_jax import rows
-from r23d_jax.errors import Parser, UserError, one_line, run_command
+from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.files import read_json, write_text
+from r23d_jax.results import read as read_results
 from r23d_jax.table_page import Cell, Notes, Table, markdown, page
 
-_NEEDED = {"dataset": str, "split": str, "protocol": str, "arch": str, "init": str, "top1": int | float,
-           "mean_class": int | float, "videos_expected": int, "videos_evaluated": int}  # fmt: skip
+_NEEDED = ("dataset", "split", "protocol", "arch", "init", "top1", "mean_class", "videos_expected", "videos_evaluated")
 _HEADER = ("Network", "Input", "Start", "Data set", "Split", "Top-1 %", "Mean class %", "Seeds", "Videos", "Steps",
            "Commit")  # fmt: skip
 _STUDY_HEADER = (*_HEADER[5:7], *_HEADER[:5], *_HEADER[7:])  # our figure beside the study's
@@ -68,14 +68,10 @@ def read(path: Path) -> Result:
     path = path / "results.json" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path}: no such file; name workdirs of finished runs, or results.json files")
-    try:
-        fields = read_json(path)
-        wrong = [key for key, kind in _NEEDED.items() if not isinstance(fields[key], kind)]
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"no key {error}" if isinstance(error, KeyError) else one_line(error)
-        raise UserError(f"{path}: not a results.json ({reason})") from None
-    if wrong or not 0 <= fields["top1"] <= 1:
-        raise UserError(f"{path}: not a results.json ({(wrong or ['top1'])[0]}={fields[(wrong or ['top1'])[0]]!r})")
+    fields = read_results(path)
+    missing = [key for key in _NEEDED if key not in fields]
+    if missing:
+        raise UserError(f"{path}: not readable as results (no key {missing[0]!r}); evaluate again")
     if fields["videos_expected"] != fields["videos_evaluated"]:
         seen = f"{fields['videos_evaluated']} of {fields['videos_expected']}"
         raise UserError(f"{path}: only {seen} videos were evaluated, which is no result; evaluate again")

@@ -14,7 +14,7 @@ from r23d_jax import assemble, checkpoint, compiled, convert, distributed, optim
 from r23d_jax.data import augment, batches, records
 from r23d_jax.errors import UserError
 from r23d_jax.functional import Functional, weights_of
-from r23d_jax.interrupt import Interrupt
+from r23d_jax.interrupt import Interrupt, Interrupted
 from r23d_jax.logs import Log
 from r23d_jax.models import convolution
 from r23d_jax.step import TrainState, init_state, make_train_step
@@ -172,7 +172,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
 
     def stop():
         checkpoints.wait()
-        raise interrupt.stop(f"saved at step {step} of {total_steps}; the same command continues")
+        raise Interrupted(f"saved at step {step} of {total_steps}; the same command continues")
 
     def stop_if_told():  # in an evaluation, before which its checkpoint was saved
         if distributed.decide(interrupt.received, False)[0]:
@@ -182,9 +182,10 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         return bool(config.budget_minutes) and spent > config.budget_minutes * 60
 
     with Interrupt() as interrupt:
-        if resumed and eval_every and step % eval_every == 0 and step < total_steps and not checkpoints.scored(step):
-            evaluate_now()  # the run was stopped between this checkpoint and its evaluation
         spent = out_of_time(seconds)  # by the sessions before this one
+        ends = spent or step == total_steps
+        if resumed and eval_every and step % eval_every == 0 and not ends and not checkpoints.scored(step):
+            evaluate_now()  # the run was stopped between this checkpoint and its evaluation
         while step < total_steps and not spent:
             batch = waiting.next(stream)
             state, scalars = train_step(state, batch)
@@ -237,8 +238,8 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         if writer:
             score.write_results(workdir, dataset, results, predictions, weights, card)
         distributed.wait("results")
-        if interrupt.received:
-            raise interrupt.stop(f"the run in {workdir} is finished and its results are written")
+        if distributed.decide(interrupt.received, False)[0]:
+            raise Interrupted(f"the run in {workdir} is finished and its results are written")
     return results
 
 

@@ -22,7 +22,7 @@ from r23d_jax.data import records
 from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.files import write_json
 from r23d_jax.fusion import Stream
-from r23d_jax.interrupt import EXIT_STATUS, Interrupted
+from r23d_jax.interrupt import EXIT_STATUS, Interrupted, at_once
 
 
 def evaluated(source: Path, out: Path, which: str | None = None, data_dir: str | None = None) -> Stream:
@@ -163,7 +163,8 @@ def main() -> int:
         raise UserError(f"--out {flags.out}: a file, or a run's workdir; name another folder")
     compile_cache.enable()
     try:
-        results = _fuse_folders(flags)
+        with at_once():
+            results = _fuse_folders(flags)
     except Interrupted as interrupted:
         _say(f"interrupted: {interrupted}")
         return EXIT_STATUS

@@ -1,6 +1,7 @@
 """Streams: the same batches for every start, worker count and host count; clean ends and clear errors."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -313,6 +314,19 @@ def test_a_process_that_dies_is_told(dataset, training):
     with pytest.raises(UserError, match="a decoding process died"):
         for _ in stream:
             pass
+
+
+def test_signals_that_reach_all_processes_are_left_to_the_parent(dataset, training):
+    expected = list(batches.train_batches(dataset, training, **CLIP, batch_size=4, seed=5, num_steps=4))
+    with batches.train_batches(dataset, training, **CLIP, batch_size=4, seed=5, num_steps=4, processes=2) as stream:
+        found = [next(stream)]
+        for process in stream._end.peek()[2][1]._pool._processes:
+            for number in (signal.SIGINT, signal.SIGTERM):  # from another process, as a launcher does
+                subprocess.run(["kill", f"-{number}", str(process)], check=True)
+        found += list(stream)
+    assert len(found) == 4
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours["frames"], theirs["frames"])
 
 
 def test_nothing_is_left_when_the_parent_is_killed(dataset):

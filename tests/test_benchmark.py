@@ -62,7 +62,9 @@ def test_one_part_alone(shell, data_dir):
     assert result["dataset"] == "tfds_ucf101/rgb/1.0.0"
 
 
-@pytest.mark.parametrize("clip", ["16x112", "16x112x96", "0x8x8", "axbxc", "16x112x112x3"])
+@pytest.mark.parametrize(
+    "clip", ["16x112", "16x112x96", "0x8x8", "axbxc", "16x112x112x3", "²x112x112", "1" * 5000 + "x8x8"]
+)
 def test_clips_it_cannot_be(clip):
     with pytest.raises(UserError, match=f"--clip {clip}: write frames, height and width"):
         benchmark.parse(["--clip", clip])

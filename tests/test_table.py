@@ -151,7 +151,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
     (tmp_path / "bad.json").write_text('{"top1": "high"}')
     for arguments, words in (
         ([tmp_path / "c"], "no such file"),
-        ([tmp_path / "bad.json"], "not a results.json"),
+        ([tmp_path / "bad.json"], "not readable as results"),
         ([half], "only 12 of 99 videos"),
         ([], "name results"),
         ([good, "--row", "5=x"], "--row goes with --study"),

@@ -1,12 +1,13 @@
 """Workers that decode a batch together, threads or processes, and the host memory they decode it into."""
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import shared_memory
@@ -103,7 +104,9 @@ class Processes:
         size = -(-len(jobs) // (4 * self._count))  # a message costs about a tenth of a clip
         parts = [tuple(jobs[at : at + size]) for at in range(0, len(jobs), size)]
         try:
-            _wait([_submit(self._pool, _work_in_process, name, self._shape, part) for part in parts])
+            with _signals_held():  # the first submissions start the processes, which inherit this
+                tasks = [_submit(self._pool, _work_in_process, name, self._shape, part) for part in parts]
+            _wait(tasks)
         except BrokenProcessPool:
             raise UserError("a decoding process died, most likely out of memory: use fewer of them") from None
 
@@ -197,6 +200,16 @@ def _submit(pool: Executor, *call) -> Future:
         raise Stopped from None
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Blocks SIGINT and SIGTERM in this thread, and in processes that it starts until they say otherwise."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _wait(tasks: list[Future]) -> None:
     for task in tasks:
         task.result()
@@ -211,8 +224,16 @@ _attached: dict[str, _Segment] = {}
 def _start_process(dataset: VideoDataset) -> None:
     global _dataset
     _dataset = dataset
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    # A launcher or a terminal signals all processes; what it means the parent decides. Both signals are blocked so far.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_by_parent, daemon=True).start()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_by_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        continue
+    os._exit(1)
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,6 @@
 """Reads what a workdir holds of its run; every part may be missing."""
 
 import dataclasses
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,8 @@ import numpy as np
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.files import read_json
 from r23d_jax.logs import read_metrics
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """`predictions.npz`, one row a video: names [V], labels [V], scores [V, C], clips [V]; class_names [C]."""
-
-    names: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-    clips: np.ndarray
-    class_names: np.ndarray
+from r23d_jax.predictions import Predictions
+from r23d_jax.results import read as read_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +27,7 @@ class Run:
 
     workdir: Path
     results: dict[str, Any]
-    scores: Scores | None
+    scores: Predictions | None
     metrics: list[dict[str, Any]]
     config: dict[str, Any]
     dataset: dict[str, Any]
@@ -53,10 +43,12 @@ def read(workdir: Path) -> Run:
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such folder; name the --workdir of a run")
-    results = _object(workdir / "results.json")
+    path = workdir / "results.json"
+    results = read_results(path) if path.is_file() else {}
     claimed = _object(workdir / "config.json")
     metrics = read_metrics(workdir)
-    scores = _scores(workdir / "predictions.npz")
+    path = workdir / "predictions.npz"
+    scores = Predictions.load(path) if path.is_file() else None
     if not (results or claimed or metrics or scores):
         raise UserError(f"{workdir}: no results.json, config.json or metrics.jsonl in it, so not a run's workdir")
     parts = [claimed.get(name) for name in ("config", "dataset", "environment")]
@@ -92,19 +84,3 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: a {type(value).__name__} instead of an object; run the evaluation again")
     return value
-
-
-def _scores(path: Path) -> Scores | None:
-    if not path.is_file():
-        return None
-    names = [field.name for field in dataclasses.fields(Scores)]
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            scores = Scores(*(arrays[name] for name in names))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged ({one_line(error)}); run the evaluation again") from None
-    videos, classes = len(scores.names), len(scores.class_names)
-    fits = videos and scores.scores.shape == (videos, classes) and len(scores.labels) == len(scores.clips) == videos
-    if not fits or scores.labels.min() < 0 or scores.labels.max() >= classes:
-        raise UserError(f"{path}: its arrays do not fit together; run the evaluation again")
-    return scores

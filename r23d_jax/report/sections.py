@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from r23d_jax import metrics
+from r23d_jax.predictions import Predictions
 from r23d_jax.report import charts, numbers
 from r23d_jax.report.markup import Markup, element
-from r23d_jax.report.run import Run, Scores, series, x_unit
+from r23d_jax.report.run import Run, series, x_unit
 
 if TYPE_CHECKING:
     from r23d_jax.report.strips import Strip
@@ -138,7 +139,7 @@ def _tested(run: Run, unit: str) -> charts.Series | None:
 # --- classes --------------------------------------------------------------------------------------------
 
 
-def classes(scores: Scores, matrix: np.ndarray) -> Markup:
+def classes(scores: Predictions, matrix: np.ndarray) -> Markup:
     """A bar for every class, worst first."""
     accuracy = metrics.per_class(matrix)
     count = matrix.sum(axis=1)
@@ -163,7 +164,7 @@ def _bar(name: str, share: float, right: int, count: int) -> Markup:
     return element("li", element("span", name, title=name), element("span", fill, class_="track"), figures)
 
 
-def confusions(scores: Scores, matrix: np.ndarray) -> Markup:
+def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
     """The confusion matrix, and its largest entries as a table."""
     names = [str(name) for name in scores.class_names]
     wrong = int(matrix.sum() - np.trace(matrix))
@@ -190,7 +191,7 @@ def confusions(scores: Scores, matrix: np.ndarray) -> Markup:
     return section("confusions", "Confusions", text, element("div", chart, listed, class_=style))
 
 
-def calibration(scores: Scores) -> Markup:
+def calibration(scores: Predictions) -> Markup:
     """Reliability diagram, expected calibration error, and the bins as a table."""
     result = numbers.calibration(scores.scores, scores.labels)
     sure = float(scores.scores.max(axis=1).mean())
@@ -262,7 +263,7 @@ _EXPLANATION = (
 )
 
 
-def _strip(scores: Scores, strip: "Strip") -> Markup:
+def _strip(scores: Predictions, strip: "Strip") -> Markup:
     name = str(scores.names[strip.row])
     classes = [str(scores.class_names[i]) for i in strip.classes]
     rows_of = [["frames"]] + [
@@ -282,7 +283,7 @@ def _strip(scores: Scores, strip: "Strip") -> Markup:
     return element("div", head, _scores(scores, strip.row), element("div", rows, tiles, class_="strip"), class_="clip")
 
 
-def _scores(scores: Scores, row: int) -> Markup:
+def _scores(scores: Predictions, row: int) -> Markup:
     values, true = scores.scores[row], int(scores.labels[row])
     predicted = int(values.argmax())
     lines = [("true", true, "")] if predicted == true else [("predicted", predicted, "b"), ("true", true, "")]
@@ -297,7 +298,7 @@ def _scores(scores: Scores, row: int) -> Markup:
     return element("div", cells, class_="scores")
 
 
-def _listed(scores: Scores, rows: np.ndarray) -> Markup:
+def _listed(scores: Predictions, rows: np.ndarray) -> Markup:
     body = []
     for row in rows:
         values, true = scores.scores[row], int(scores.labels[row])
