@@ -29,12 +29,11 @@ class Aborts:
     """From `install` to the end of the process, C++ messages are shown late and aborts are explained.
 
     Args:
-      explain: from what the coordination service wrote, the line to show instead.
-      status: to exit with then.
+      explain: from what the coordination service wrote, the line to show instead and the status to exit with.
     """
 
-    def __init__(self, explain: Callable[[str], str], status: int):
-        self._explain, self._status = explain, status
+    def __init__(self, explain: Callable[[str], tuple[str, int]]):
+        self._explain = explain
         self._lock = threading.Lock()
         self._ending = threading.Lock()
         self._shown = 0
@@ -66,7 +65,7 @@ class Aborts:
     def _aborted(self, number: int) -> None:
         text = self._unshown()
         if _FAILURE.search(text):
-            self.end(self._explain(text.decode(errors="replace")), self._status)
+            self.end(*self._explain(text.decode(errors="replace")))
         self._show()
         self._signal(number, None)  # the default: abort() raises it again
 

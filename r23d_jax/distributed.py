@@ -29,6 +29,7 @@ from r23d_jax.interrupt import EXIT_STATUS, Interrupted, InterruptedAlone
 from r23d_jax.launch import Place, place
 
 _PATIENCE = 900  # seconds that all wait for one that lives but is slow: importing weights, writing a report
+_LAST_WORDS = 2  # seconds for a process to say itself why it ends, where process 0 hears of it and is gone before
 _SHARED = 30  # seconds a network file system has to show a new file to the other hosts
 
 
@@ -66,7 +67,8 @@ class _Group:
     def __init__(self, where: Place, heartbeat: int, join_timeout: int):
         self.names, self.count, self._where, self._heartbeat, self._join_timeout = {}, 0, where, heartbeat, join_timeout
         self._rounds = itertools.count()
-        self._aborts = Aborts(self._explain, EXIT_STATUS)
+        self._last_words: tuple[str, int] | None = None
+        self._aborts = Aborts(self._explain)
         self._aborts.install()
         self._leaving = threading.Event()
         if where.process == 0 and where.coordinator:
@@ -145,6 +147,7 @@ class _Group:
             reason = f"{type(error).__name__}: {reason}"
         self._leaving.set()
         kind, status = ("interrupted", EXIT_STATUS) if isinstance(error, Interrupted) else ("error", 1)
+        self._last_words = f"{kind}: {reason}", status
         # Else JAX would wait for all others before this process may exit.
         atexit.register(self._exit_at_once, status)
         message = reason if reason.startswith("process ") else f"{self.name(self.me)}: {reason}"
@@ -175,19 +178,22 @@ class _Group:
         if not self._leaving.is_set():
             self._aborts.end(*json.loads(message))
 
-    def _explain(self, text: str) -> str:
-        """What the coordination service wrote when it ended this process, in one line."""
+    def _explain(self, text: str) -> tuple[str, int]:
+        """What the coordination service wrote when it ended this process, in one line, and the status to end with."""
+        if self._last_words:
+            time.sleep(_LAST_WORDS)
+            return self._last_words
         if not self.count:
             at = self._where.coordinator or "the address that was found"
             return (
                 f"error: not all processes arrived at {at} within {self._join_timeout} s (--join-timeout); start the "
                 "same command on every host"
-            )
+            ), EXIT_STATUS
         who = ", ".join(self._named(text)) or self.name(0)
         return (
             f"error: {who} was lost (it died, or gave no sign of life for {self._heartbeat} s); all processes end, and "
             "the same command continues from the last checkpoint"
-        )
+        ), EXIT_STATUS
 
     def _named(self, text: str) -> list[str]:
         """The processes that the coordination service lists in a message, each on a line."""

@@ -85,7 +85,7 @@ def test_a_place_that_cannot_be_is_refused(arguments, words):
 ABORT = """
 import os, sys, threading
 from r23d_jax.aborts import Aborts
-Aborts(lambda text: "error: explained " + text.split()[-1], 75).install()
+Aborts(lambda text: ("error: explained " + text.split()[-1], 75)).install()
 os.write(2, b"from C++\\n")
 print("from Python", file=sys.stderr)
 os.write(2, sys.argv[1].encode())
