@@ -53,7 +53,7 @@ class Predictions:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in _KINDS}
+                found = {name: np.asarray(arrays[name]) for name in _KINDS}
         # A flipped bit anywhere in the archive may be one of these.
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: not readable as predictions.npz ({one_line(error)}); evaluate again") from None

@@ -1,6 +1,7 @@
 """`results.json` as it is read back: what its keys may hold."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,30 @@ from r23d_jax.files import read_json
 SCORES = ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean")
 _TEXTS = ("dataset", "input", "split", "protocol", "arch", "init", "commit", "dataset_fingerprint", "stream", "from")
 _COUNTS = ("videos_expected", "videos_evaluated", "step", "width", "seed")
-_PARTS = ("streams", "splits")
+_PARTS = {"streams": "stream", "splits": "split"}  # and the key that names each part
+_NEEDED = ("top1", "videos_expected", "videos_evaluated")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What the file holds; a key may be missing, but one that is there can be what it says.
+    """What the file holds: the keys of `_NEEDED`, and others that can be what they say.
 
     Raises:
       UserError: unreadable, or naming the first key that cannot be.
     """
     try:
         found = read_json(path)
-        _check(found)
+        _check(found, _NEEDED)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: not readable as results ({one_line(error)}); evaluate again") from None
     return found
 
 
-def _check(found: Any, inside: str = "") -> None:
+def _check(found: Any, needed: Sequence[str], inside: str = "") -> None:
     if not isinstance(found, dict):
         raise TypeError(f"{inside or 'it'} is {type(found).__name__}, not an object")
+    missing = [key for key in needed if key not in found]
+    if missing:
+        raise ValueError(f"no key {inside}{missing[0]}")
     for key, value in found.items():
         if key in _TEXTS:
             fits = isinstance(value, str)
@@ -42,8 +47,8 @@ def _check(found: Any, inside: str = "") -> None:
         elif key in _PARTS:
             fits = isinstance(value, list)
             for part in value if fits else ():
-                _check(part, f"{inside}{key}")
+                _check(part, [_PARTS[key]], f"{key}.")
         else:
             fits = True
         if not fits:
-            raise ValueError(f"{inside}{' ' if inside else ''}{key}={value!r:.80}")
+            raise ValueError(f"{inside}{key}={value!r:.80}")

@@ -71,7 +71,7 @@ def read(path: Path) -> Result:
     fields = read_results(path)
     missing = [key for key in _NEEDED if key not in fields]
     if missing:
-        raise UserError(f"{path}: not readable as results (no key {missing[0]!r}); evaluate again")
+        raise UserError(f"{path}: not readable as results (no key {missing[0]}); evaluate again")
     if fields["videos_expected"] != fields["videos_evaluated"]:
         seen = f"{fields['videos_evaluated']} of {fields['videos_expected']}"
         raise UserError(f"{path}: only {seen} videos were evaluated, which is no result; evaluate again")

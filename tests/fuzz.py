@@ -3,9 +3,9 @@
     python tests/fuzz.py [--minutes 60 | --cases 200] [--seed 0] [--only records,index]
 
 Each case damages a small built data set (shards or index), a checkpoint of ours or its card, a weights file of
-another framework, a state dict to be converted, or a video, and reads it the way the commands do. Allowed are a
-`UserError` of one line, and, where the file has checksums, exactly what it held before; without them, well-formed
-arrays. A crash, a hang, any other exception or a wrong number is a finding: its case number is printed, and
+another framework, a state dict to be converted, a video, or what a run left, and reads it the way the commands do.
+Allowed are a `UserError` of one line, and, where the file has checksums, exactly what it held before; without them,
+well-formed arrays. A crash, a hang, any other exception or a wrong number is a finding: its case number is printed, and
 `--first N --cases 1` repeats it. Cases run in a process of their own, so that one that dies is counted too.
 """
 

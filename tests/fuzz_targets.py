@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fake_data
+import fake_run
 import numpy as np
 
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
+from r23d_jax.table_page import Notes
 
 NUMBERS = (None, True, -1, 0, 1, 7, 2**31, 2**63, 10**30, 1e308, float("nan"))
 ODD = (*NUMBERS, "", "x", "../../x", "\x00", [], {}, [1], {"a": 1})
@@ -351,7 +353,44 @@ class Videos:
             raise Wrong(f"{frames.shape} {frames.dtype} at {fps} frames a second")
 
 
+# --- what a run left ------------------------------------------------------------------------------------
+
+
+class Results:
+    """A damaged file of a workdir: table, report and two streams take it or refuse it, never with a score beyond 1."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        alone = {"clip_top1": 0.7, "input": "rgb", "width": 64}
+        fake_run.write(folder / "rgb", fake_run.predictions(("a", "b"), per_class=3), fake_run.log_lines(4), **alone)
+        spread = {"split": "all", "spread": {"top1": 0.01}, "splits": [{"split": "1", "top1": 0.5}]}
+        streams = {"streams": [{"stream": "rgb", "from": "rgb", "top1": 0.5, "seed": 0}, {"stream": "flow"}]}
+        fake_run.write(folder / "mean", fake_run.predictions(("a", "b"), per_class=3), **alone, **spread, **streams)
+        self.good = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+    def case(self, rng: np.random.Generator) -> None:
+        from r23d_jax import fusion, report, run_info, table
+
+        path = list(self.good)[int(rng.integers(len(self.good)))]
+        if path.suffix == ".json" and rng.random() < 0.8:
+            path.write_text(json.dumps(damage_json(json.loads(self.good[path]), rng)))
+        else:
+            path.write_bytes(damage(self.good[path], rng))
+        try:
+            run_info.recorded(path.parent)
+            report.write(path.parent)
+            result = table.read(path.parent)
+            table.cells([result], Notes())
+            stream = fusion.read(path.parent)
+            found = stream.predictions.results() | {"clip_top1": stream.results.get("clip_top1", 0)}
+            scores = (result.fields["top1"], result.fields["mean_class"], *found.values())
+            if not all(0 <= score <= 1 for score in scores):
+                raise Wrong(f"scores {scores}")
+        finally:
+            path.write_bytes(self.good[path])
+
+
 TARGETS: dict[str, Callable] = {
     "records": Records, "index": Index, "checkpoint": Checkpoint, "cards": Cards, "weights": Weights,
-    "convert": Convert, "videos": Videos,
+    "convert": Convert, "videos": Videos, "results": Results,
 }  # fmt: skip

@@ -129,7 +129,7 @@ def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | 
 def _tested(run: Run, unit: str) -> charts.Series | None:
     """Top-1 on the test videos: during the run, and the final one if it belongs to the last step logged."""
     x, y = series(run, "eval_top1")
-    last = max((line for line in run.metrics if "loss" in line), key=lambda line: line.get("step", 0))
+    last = max((line for line in run.metrics if "loss" in line), key=lambda line: line.get("step", 0), default={})
     final = run.results.get("top1")
     if final is not None and last.get("step") == run.results.get("step") and unit in last:
         x, y = np.append(x[x < last[unit]], last[unit]), np.append(y[x < last[unit]], final)
