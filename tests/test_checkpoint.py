@@ -212,8 +212,9 @@ def test_init_from_another_network_names_everything_that_does_not_fit():
 @pytest.mark.parametrize(
     ("part", "key", "value"),
     [
-        ("preprocessing", "resize", "large"), ("preprocessing", "resize", [128, 0]), ("preprocessing", "crop", -1),
-        ("preprocessing", "frames", 1.5), ("preprocessing", "stride", 0), ("preprocessing", "fps", "fast"),
+        ("preprocessing", "resize", "large"), ("preprocessing", "resize", [128, 0]), ("preprocessing", "resize", [20]),
+        ("preprocessing", "crop", -1), ("preprocessing", "frames", 1.5), ("preprocessing", "stride", 0),
+        ("preprocessing", "fps", "fast"), ("source", "stored", [20, 30, 40]),
         ("preprocessing", "mean", [0.5, None, 0.5]), ("preprocessing", "std", [0.5, 0.0, 0.5]),
         ("preprocessing", "channels", "bgr"), ("preprocessing", "flow", 3), ("model", "num_classes", 10**30),
         ("model", "width", True), ("model", "depth", 3), ("model", "layers", [1, -1]), ("source", "stored", "0x0"),

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import struct
 import subprocess
 import sys
 import tomllib
@@ -252,6 +253,11 @@ def test_a_zip_that_is_no_torch_file(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")
     refused(tmp_path, tmp_path / "a.pth", "damaged or truncated PyTorch file")
+    whole = (tmp_path / "a.pth").read_bytes()
+    end = whole.rindex(b"PK\5\6")
+    of_two = struct.pack("<4sLQL", b"PK\6\7", 0, 0, 2)  # "this is one file of two"
+    (tmp_path / "a.pth").write_bytes(whole[:end] + of_two + whole[end:])
+    refused(tmp_path, tmp_path / "a.pth", "truncated")
 
 
 def test_nothing_is_overwritten(tmp_path, small):

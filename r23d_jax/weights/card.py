@@ -125,15 +125,14 @@ def _check(card: Card) -> None:
     """
     spec, model = card.preprocessing, card.model
     stored = card.source.get("stored") if isinstance(card.source, dict) else None
-    resize, stored = (tuple(size) if isinstance(size, list | tuple) else (size,) for size in (spec.resize, stored))
     texts = (card.arch, card.init, card.licence, card.tensors_sha256, *card.labels)
     wrong = {
         "arch, init, licence, tensors_sha256 and labels": not all(isinstance(text, str) for text in texts),
         "source, extra, model and published": not all(
             isinstance(value, dict) for value in (card.source, card.extra, model, *card.published)
         ),
-        "resize": resize != (None,) and not (len(resize) <= 2 and _whole(_SIDES, *resize)),
-        "source.stored": stored not in ((None,), ("native",)) and not (len(stored) <= 2 and _whole(_SIDES, *stored)),
+        "resize": spec.resize is not None and not _size(spec.resize),
+        "source.stored": stored not in (None, "native") and not _size(stored),
         "crop": spec.crop is not None and not _whole(_SIDES, spec.crop),
         "frames": not _whole(range(1 << 14), spec.frames),
         "stride and max_frames": not _whole(_SIDES, spec.stride, spec.max_frames),
@@ -158,6 +157,11 @@ def _check(card: Card) -> None:
     found = [name for name, is_wrong in wrong.items() if is_wrong]
     if found:
         raise ValueError(f"{found[0]} cannot be what it says")
+
+
+def _size(value: Any) -> bool:
+    """Whether it is a short side, or height and width."""
+    return len(value) == 2 and _whole(_SIDES, *value) if isinstance(value, list | tuple) else _whole(_SIDES, value)
 
 
 def _whole(allowed: range, *values: Any) -> bool:

@@ -101,8 +101,15 @@ def _refuse_text(path: Path, start: bytes) -> None:
 # --- PyTorch ---
 
 
+def _has_end(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # an end that says that there are other files
+        return False
+
+
 def _read_torch(path: Path, zipped: bool) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    if zipped and not zipfile.is_zipfile(path):
+    if zipped and not _has_end(path):
         raise UserError(f"{path}: truncated: the end of the file is missing; download it again")
     try:
         import torch
