@@ -3,14 +3,12 @@
 Every formulation computes the same sums in another order, so they agree to rounding, forward and in their
 gradients (tests/test_convolution.py). Networks call `convolve` and know nothing of platforms.
 
-GPU and TPU get the native NDHWC convolution. On CPU XLA's 3D convolution is a generic loop, with which a
-training step of a small R(2+3)D takes six times as long as with its 2D one, so there every kernel is brought
-to two dimensions, or, where it is 3 wide of stride 1 and has the channels and positions to pay for it, computed by
-Winograd's method (`winograd`), and gradients of strided ones are written out (`strided`): a training step of
-R(2+1)D-18, 4 clips of 16x112x112 on two cores of an AMD EPYC, takes 5.3 s with these two and 7.3 s without, and
-three times as long to compile. `benchmarks/layers.py` times every formulation of every layer of a network. The
-two-dimensional ones were chosen from these: milliseconds of CPU time on those cores, forward and both gradients
-together, batch 4 (3x1x1: 2):
+GPU and TPU get the native NDHWC convolution. On CPU XLA's 3D convolution is a generic loop, with which the layers of
+R(2+1)D-18 take six times as long, so there every kernel is brought to two dimensions, or, where it is 3 wide of
+stride 1 and has the channels and positions to pay for it, computed by Winograd's method (`winograd`), and gradients of
+strided ones are written out (`strided`). `benchmarks/layers.py` times every formulation of every layer of a network;
+docs/speed.md has its table of R(2+1)D-18. Of the two-dimensional ones those for other kernels were chosen from these:
+milliseconds of CPU time on two cores of an AMD EPYC, forward and both gradients together, batch 4 (3x1x1: 2):
 
     kernel, input                  shifted   stacked inputs   stacked outputs   temporal
     3x3x3 64->64      16x56x56        2215             2274              1921
