@@ -214,4 +214,4 @@ def test_data_sets_damaged_at_random_are_refused_or_read_right():
 @pytest.mark.slow
 def test_files_damaged_at_random_are_refused_or_read_right():
     found = fuzz(1000, "records,index,checkpoint,weights,cards,results")
-    assert found["cases"] == 1000 and found["checkpoint: refused"] > 200
+    assert found["cases"] == 1000 and min(found["checkpoint: refused"], found["results: refused"]) > 50
