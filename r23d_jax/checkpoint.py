@@ -362,9 +362,11 @@ def _read_scores(root: Path) -> dict[int, float]:
         fields = read_json(path)
         checksum = fields.pop("sha256", None)
         scores = {int(step): float(score) for step, score in fields.items()}
+        if not all(0 <= score <= 1 for score in scores.values()):
+            raise ValueError
     except (ValueError, TypeError, AttributeError, OverflowError):
         raise DamagedError(f"{path}: damaged: not the scores of evaluations") from None
-    if checksum not in (None, _scores_sha256(scores)) or not all(0 <= score <= 1 for score in scores.values()):
+    if checksum not in (None, _scores_sha256(scores)):
         raise DamagedError(f"{path}: damaged: its scores do not match its checksum")
     return scores
 

@@ -15,15 +15,15 @@ _PARTS = {"streams": "stream", "splits": "split"}  # and the key that names each
 _NEEDED = ("top1", "videos_expected", "videos_evaluated")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What the file holds: the keys of `_NEEDED`, and others that can be what they say.
+def read(path: Path, needed: Sequence[str] = _NEEDED) -> dict[str, Any]:
+    """What the file holds: the keys that are `needed`, and others, each of which can be what it says.
 
     Raises:
       UserError: unreadable, or naming the first key that cannot be.
     """
     try:
         found = read_json(path)
-        _check(found, _NEEDED)
+        _check(found, needed)
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: not readable as results ({one_line(error)}); evaluate again") from None
     return found

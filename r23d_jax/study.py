@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import config as configs
 from r23d_jax.errors import Parser, UserError, one_line, run_command
-from r23d_jax.files import read_json
+from r23d_jax.results import read as read_results
 
 LADDER = "r2d f_r2d mc2 mc3 mc4 mc5 rmc2 rmc3 rmc4 rmc5 r3d r2plus1d r2plus3d r3plus2d".split()
 
@@ -138,7 +138,7 @@ def finished(workdir: Path, config: ConfigDict, fingerprint: str, steps: int) ->
     from r23d_jax.logs import read_metrics
 
     try:
-        results = read_json(workdir / "results.json")
+        results = read_results(workdir / "results.json")
         before, _ = run_info.recorded(workdir)
         wanted = configs.flatten(config)
         same = all(before[key] == wanted[key] for key in wanted if key.startswith("eval."))

@@ -68,10 +68,7 @@ def read(path: Path) -> Result:
     path = path / "results.json" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path}: no such file; name workdirs of finished runs, or results.json files")
-    fields = read_results(path)
-    missing = [key for key in _NEEDED if key not in fields]
-    if missing:
-        raise UserError(f"{path}: not readable as results (no key {missing[0]}); evaluate again")
+    fields = read_results(path, _NEEDED)
     if fields["videos_expected"] != fields["videos_evaluated"]:
         seen = f"{fields['videos_evaluated']} of {fields['videos_expected']}"
         raise UserError(f"{path}: only {seen} videos were evaluated, which is no result; evaluate again")
