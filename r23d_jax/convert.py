@@ -77,11 +77,7 @@ def load_flat(
 
 def build(card: Card, values: Mapping[str, np.ndarray]) -> nnx.Module:
     """The network a card describes, with these values, in evaluation mode."""
-    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in card.model.items()}
-    try:
-        model = architecture.abstract(card.arch, {**arguments, "bn_epsilon": card.bn_epsilon})
-    except TypeError as error:
-        raise UserError(f"card of {card.arch}: {error}") from None
+    model = nnx.eval_shape(lambda: models.from_card(card))
     architecture.check(card.arch, model, values)
     return architecture.fill(model, values)
 

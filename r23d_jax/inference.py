@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from r23d_jax import assemble, cam, checkpoint, clips_of_video, models
+from r23d_jax import cam, checkpoint, clips_of_video, models
 from r23d_jax.data import augment
 from r23d_jax.errors import UserError
 from r23d_jax.functional import Functional
@@ -85,7 +85,7 @@ class Network:
     def __init__(self, weights: dict[str, np.ndarray], card: Card, dtype: str = "float32"):
         self.card = card
         # Its shapes alone: initial weights would be thrown away, and drawing them takes seconds.
-        self.model = nnx.eval_shape(lambda: assemble.create(card.arch, card.model, dtype))
+        self.model = nnx.eval_shape(lambda: models.from_card(card, dtype=dtype))
         architecture.check(card.arch, self.model, weights)
         self._weights = jax.device_put(weights)
         self._functional = Functional(self.model)

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import export
 
-from r23d_jax import assemble, clips_of_video
+from r23d_jax import clips_of_video, models
 from r23d_jax.data import augment
 from r23d_jax.data.video import target_size
 from r23d_jax.errors import UserError
@@ -83,7 +83,7 @@ def make(
     spec = dataclasses.replace(spec, frames=frames or spec.frames)
     card = dataclasses.replace(card, preprocessing=spec)
     height, width = _decoded(card, size) if preprocessing else _input(card, size)
-    network = Functional(nnx.eval_shape(lambda: assemble.create(card.arch, card.model, dtype)))
+    network = Functional(nnx.eval_shape(lambda: models.from_card(card, dtype=dtype)))
     transform = augment.eval_transform(spec, 1, dtype)
 
     def on(platform):

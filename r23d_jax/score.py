@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from r23d_jax import assemble, checkpoint, convert, distributed, evaluate, models, parallel, report, run_info
+from r23d_jax import checkpoint, convert, distributed, evaluate, models, parallel, report, run_info
 from r23d_jax.data import augment, records
 from r23d_jax.errors import UserError
 from r23d_jax.files import write_json
@@ -62,7 +62,7 @@ def evaluate_only(config: ConfigDict, workdir: Path, which: str = "last", source
         spec = seen  # the protocol tells what was looked at
     spec = dataclasses.replace(spec, frames=spec.frames or config.clip.frames)
     mesh = parallel.create_mesh()
-    network = Functional(assemble.create(card.arch, {**card.model, "bn_epsilon": card.bn_epsilon}, config.dtype))
+    network = Functional(models.from_card(card, dtype=config.dtype))
     evaluator = Evaluator(config, dataset, network, spec, card, mesh)
     distributed.agree(run_info.facts(config, dataset) | {"checkpoint": card.tensors_sha256, "step": step})
     weights = parallel.replicate(weights, mesh)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fake_videos import SPEC, run, write_checkpoint, write_video  # noqa: F401
 
-from r23d_jax import assemble, checkpoint, features
+from r23d_jax import checkpoint, features, models
 from r23d_jax.data import video as videos
 from r23d_jax.functional import Functional
 
@@ -47,7 +47,7 @@ def test_files_mirror_the_folder_and_agree_with_the_network(run, folder, library
 
     frames, _ = videos.read_rgb(library / "Run" / "deep" / "b.mkv", SPEC.resize)
     clips = frames[:12, 2:30, 8:36].reshape(3, 4, 28, 28, 3)
-    network = Functional(assemble.create(card.arch, card.model))
+    network = Functional(models.from_card(card))
     expected = network.features(weights, weights, (clips / 255 - 0.5).astype(np.float32) / 0.5)["pool"]
     np.testing.assert_allclose(arrays["features"], expected, rtol=1e-4, atol=1e-5)
 

@@ -12,12 +12,12 @@ from fake_videos import LABELS, SPEC, run, write_checkpoint, write_video  # noqa
 
 from r23d_jax import (
     annotate,
-    assemble,
     checkpoint,
     clips_of_video,
     console,
     inference,
     metrics,
+    models,
     predict,
     run_videos,
     sources,
@@ -61,7 +61,7 @@ def test_json_is_the_contract_and_agrees_with_the_network(shell, folder, clip, t
     weights, card = checkpoint.load_weights(folder)
     frames, _ = videos.read_rgb(clip, (32, 44))
     cropped = frames[:, 2:30, 8:36].reshape(6, 4, 28, 28, 3)
-    network = Functional(assemble.create(card.arch, card.model))
+    network = Functional(models.from_card(card))
     logits = network.eval(weights, weights, (cropped / 255 - 0.5).astype(np.float32) / 0.5)
     scores = np.asarray(jax.nn.softmax(logits)).mean(axis=0)
     best = np.argsort(-scores)[:2]
@@ -85,7 +85,7 @@ def test_frames_are_decoded_at_the_size_they_were_stored_in(shell, tmp_path, cli
     frames, _ = videos.read_rgb(clip, (40, 40))
     transform = augment.eval_transform(spec)
     video = transform(frames.reshape(6, 4, 40, 40, 3), np.full((6, 2), 40), np.zeros(6, int))
-    logits = Functional(assemble.create(card.arch, card.model)).eval(weights, weights, video)
+    logits = Functional(models.from_card(card)).eval(weights, weights, video)
     scores = np.sort(np.asarray(jax.nn.softmax(logits)).mean(axis=0))[::-1]
     np.testing.assert_allclose([row["score"] for row in answer["top"]], scores, atol=2e-5)
 

@@ -8,7 +8,7 @@
 import difflib
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from flax import nnx
 
 from r23d_jax.errors import UserError
 from r23d_jax.models.video_resnet import Spec, VideoResNet
+
+if TYPE_CHECKING:
+    from r23d_jax.weights.card import Card
 
 _LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
@@ -136,6 +139,28 @@ def create(
             raise UserError(f"{name}: layers={tuple(layers)}: its depth is fixed")
         return importlib.import_module(_MODULES[name]).create(num_classes, bn_epsilon=bn_epsilon, **options)
     return VideoResNet(SPECS[name], num_classes, layers=layers, bn_epsilon=bn_epsilon, **options)
+
+
+def from_card(card: "Card", *, dtype: str = "float32", seed: int = 0) -> nnx.Module:
+    """Builds the network that a weights card describes, newly initialised, in training mode.
+
+    Every command goes this way, so that what the card says of the network (its epsilon above all) holds everywhere.
+    Under `nnx.eval_shape` only shapes are made.
+
+    Args:
+      card: of the weights that will be put in.
+      dtype: "float32" or "bfloat16", to compute in.
+      seed: of the initial weights.
+
+    Raises:
+      UserError: the card names no network, or arguments that it does not take.
+    """
+    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in card.model.items()}
+    arguments["bn_epsilon"] = card.bn_epsilon
+    try:
+        return create(card.arch, rngs=nnx.Rngs(seed), dtype=jnp.dtype(dtype), **arguments)
+    except TypeError as error:
+        raise UserError(f"card of {card.arch}: {error}") from None
 
 
 def flatten(model: nnx.Module) -> dict[str, jax.Array]:

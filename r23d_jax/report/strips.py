@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import simplejpeg
 
-from r23d_jax import assemble, cam, checkpoint, models
+from r23d_jax import cam, checkpoint, models
 from r23d_jax.data import augment, batches, records
 from r23d_jax.data.views import eval_views
 from r23d_jax.errors import UserError
@@ -89,7 +89,7 @@ def collect(
     flat, card = weights
     positions = np.array([place[name] for name in run.scores.names[rows]], np.int64)
     clips = _clips(dataset, positions, card.preprocessing)
-    model = assemble.create(card.arch, card.model)
+    model = models.from_card(card)
     models.assign(model, {name: np.asarray(jax.device_get(value)) for name, value in flat.items()})
     network = cam.Activations(model)
     drawn = [_draw(run, row, network, clip, card.preprocessing) for row, clip in zip(rows, clips, strict=True)]
