@@ -46,9 +46,7 @@ _BITS = 400_000  # a second, about UCF101's
 def make_video(path: Path, seed: int) -> None:
     """A camera that pans over a textured ground with two shapes moving on it, a little noise on top."""
     rng = np.random.default_rng(seed)
-    ground = cv2.resize(
-        rng.integers(0, 256, (48, 64, 3), np.uint8), (960, 720), interpolation=cv2.INTER_CUBIC
-    )
+    ground = cv2.resize(rng.integers(0, 256, (48, 64, 3), np.uint8), (960, 720), interpolation=cv2.INTER_CUBIC)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=_FPS)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", _BITS
@@ -180,9 +178,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", nargs="+", type=Path, help="measure on these files")
     parser.add_argument("--config", default="rgb", choices=sorted(NAMED), help="what to build (default: rgb)")
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2], help="numbers of processes")

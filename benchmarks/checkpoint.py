@@ -25,10 +25,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import kill  # noqa: E402
 
-from r23d_jax import checkpoint  # noqa: E402
 from r23d_jax.benchmark import clip_size  # noqa: E402
 from r23d_jax.errors import Parser, UserError, run_command  # noqa: E402
-from r23d_jax.logs import read_metrics  # noqa: E402
+from r23d_jax.training.checkpoints import Checkpoints  # noqa: E402
+from r23d_jax.training.log import read_metrics  # noqa: E402
+from r23d_jax.weights import checkpoint  # noqa: E402
 
 EVERY = 10  # steps between two checkpoints
 LAST = 3 * EVERY
@@ -55,10 +56,19 @@ def main() -> int:
         kill.set_environment(folder)
         data_dir = flags.data_dir or kill.build(folder)
         keys = [
-            f"arch={flags.arch}", f"model.width={flags.width}", f"batch_size={flags.batch}", f"clip.frames={frames}",
-            f"clip.size={size}", f"clip.resize={size}", f"dataset.data_dir={data_dir}", f"dataset.name={flags.name}",
-            f"steps={100 * LAST}", "log_every=1", f"checkpoint.every_steps={EVERY}", "augment.flip_sensitive=()",
-        ]  # fmt: skip
+            f"arch={flags.arch}",
+            f"model.width={flags.width}",
+            f"batch_size={flags.batch}",
+            f"clip.frames={frames}",
+            f"clip.size={size}",
+            f"clip.resize={size}",
+            f"dataset.data_dir={data_dir}",
+            f"dataset.name={flags.name}",
+            f"steps={100 * LAST}",
+            "log_every=1",
+            f"checkpoint.every_steps={EVERY}",
+            "augment.flip_sensitive=()",
+        ]
         found = measure(folder / "run", keys)
     if flags.json:
         flags.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -80,7 +90,7 @@ def measure(workdir: Path, keys: list[str]) -> dict:
     newest = checkpoint.find(workdir, "last")
     size = sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())
     before = time.monotonic()
-    checkpoint.Checkpoints(workdir, writer=False).resume()
+    Checkpoints(workdir, writer=False).resume()
     reading = time.monotonic() - before
     run.start()
     _wait(run, lambda: run.first_step is not None)

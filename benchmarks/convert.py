@@ -30,13 +30,15 @@ def synthetic(path: Path) -> None:
     import numpy as np
     import torch
 
-    from r23d_jax.weights import architecture, card, exporting, presets
+    from r23d_jax.weights import architecture, exporting
+    from r23d_jax.weights import card as cards
+    from r23d_jax.weights.families import presets
 
     arguments = {"num_classes": 400, "in_channels": 3, "frames": 16}
     leaves = architecture.leaves(architecture.abstract("r3d_18", arguments))
     rng = np.random.default_rng(0)
     values = {name: rng.random(leaf.shape, np.float32) for name, leaf in leaves.items()}
-    state, _ = exporting.to_state_dict(values, card.Card("r3d_18", arguments, (), presets.torchvision()))
+    state, _ = exporting.to_state_dict(values, cards.Card("r3d_18", arguments, (), presets.torchvision()))
     torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
 
 
@@ -60,8 +62,11 @@ def main() -> None:
         for name, arguments in runs.items():
             code = f"{_IMPORTS}from r23d_jax import convert\nconvert.main({arguments!r})\n"
             seconds, peak = measure(code)
-            figures[name] = {"seconds": round(seconds, 2), "peak_bytes": peak,
-                             "files_above_imports": round((peak - idle) / size, 2)}  # fmt: skip
+            figures[name] = {
+                "seconds": round(seconds, 2),
+                "peak_bytes": peak,
+                "files_above_imports": round((peak - idle) / size, 2),
+            }
     print(json.dumps(figures, indent=1))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")

@@ -67,9 +67,12 @@ class Runner:
         errors = self.out / f"{name}.err"
         with errors.open("w") as stderr, tempfile.TemporaryDirectory() as scratch:
             process = subprocess.Popen(
-                [sys.executable, *line], cwd=ROOT, env=environment | {"TMPDIR": scratch}, stderr=stderr,
+                [sys.executable, *line],
+                cwd=ROOT,
+                env=environment | {"TMPDIR": scratch},
+                stderr=stderr,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             try:
                 status = process.wait(left)
             except subprocess.TimeoutExpired:
@@ -111,11 +114,23 @@ def _best(rows: list[dict]) -> list[dict]:
         same = [row for row in rows if (row["arch"], row["dtype"], row["act"]) == (arch, dtype, act)]
         ours, theirs = (max(same, key=lambda row: row[f"{side}_clips_per_s"]) for side in ("ours", "theirs"))
         rates = ours["ours_clips_per_s"], theirs["theirs_clips_per_s"]
-        best.append({"arch": arch, "dtype": dtype, "act": act, "ours_clips_per_s": rates[0], "ours_batch":
-                     ours["batch"], "theirs_clips_per_s": rates[1], "theirs_batch": theirs["batch"],
-                     "ratio": round(rates[0] / rates[1], 3)})  # fmt: skip
-        print(f"{arch} {dtype} {act}: ours {rates[0]:.1f} clips/s (batch {ours['batch']}), torchvision's "
-              f"{rates[1]:.1f} (batch {theirs['batch']}), ratio {rates[0] / rates[1]:.2f}", flush=True)  # fmt: skip
+        best.append(
+            {
+                "arch": arch,
+                "dtype": dtype,
+                "act": act,
+                "ours_clips_per_s": rates[0],
+                "ours_batch": ours["batch"],
+                "theirs_clips_per_s": rates[1],
+                "theirs_batch": theirs["batch"],
+                "ratio": round(rates[0] / rates[1], 3),
+            }
+        )
+        print(
+            f"{arch} {dtype} {act}: ours {rates[0]:.1f} clips/s (batch {ours['batch']}), torchvision's "
+            f"{rates[1]:.1f} (batch {theirs['batch']}), ratio {rates[0] / rates[1]:.2f}",
+            flush=True,
+        )
     return best
 
 
@@ -123,8 +138,22 @@ def training(runner: Runner, small: bool) -> dict:
     """The whole loop with threads and with processes."""
     size = ("--batch", 64, "--dtype", "bfloat16", "--steps", 300, "--log_every", 25, "--videos", 1000)
     if small:
-        size = ("--batch", 4, "--clip", "4x32x32", "--width", 8, "--steps", 6, "--log_every", 2, "--videos", 30,
-                "--video_frames", 20)  # fmt: skip
+        size = (
+            "--batch",
+            4,
+            "--clip",
+            "4x32x32",
+            "--width",
+            8,
+            "--steps",
+            6,
+            "--log_every",
+            2,
+            "--videos",
+            30,
+            "--video_frames",
+            20,
+        )
     count = len(os.sched_getaffinity(0))
     script, part = HERE / "training.py", SHARES["training"] * runner.seconds
     return {
@@ -137,14 +166,30 @@ def mfu(runner: Runner, small: bool) -> dict:
     """Rates and MFU of our step, and what deterministic operations cost."""
     size = ("--arch", "r2plus1d_18", "--only", "step", "--batch", 64, "--clip", "16x112x112", "--dtype", "bfloat16")
     if small:
-        size = ("--arch", "r2plus1d_18", "--only", "step", "--batch", 1, "--clip", "4x32x32", "--rounds", 1,
-                "--seconds", 0.1, "--config.model.width=8")  # fmt: skip
+        size = (
+            "--arch",
+            "r2plus1d_18",
+            "--only",
+            "step",
+            "--batch",
+            1,
+            "--clip",
+            "4x32x32",
+            "--rounds",
+            1,
+            "--seconds",
+            0.1,
+            "--config.model.width=8",
+        )
     plain = runner.run("mfu", "-m", "r23d_jax.benchmark", *size)
     exact = runner.run("mfu_deterministic", "-m", "r23d_jax.benchmark", *size, flags=DETERMINISTIC)
     for name, found in (("plain", plain), ("deterministic", exact)):
         if found:
-            print(f"{name}: training {found['train_clips_per_s']:.1f} clips/s, MFU {found['mfu']:.1%} of a matrix "
-                  f"product's {found['matmul_tflops']:.1f} TFLOP/s", flush=True)  # fmt: skip
+            print(
+                f"{name}: training {found['train_clips_per_s']:.1f} clips/s, MFU {found['mfu']:.1%} of a matrix "
+                f"product's {found['matmul_tflops']:.1f} TFLOP/s",
+                flush=True,
+            )
     if plain and exact:
         cost = 1 - exact["train_clips_per_s"] / plain["train_clips_per_s"]
         print(f"deterministic operations cost {cost:.1%} of the training rate", flush=True)
@@ -155,11 +200,25 @@ def layers(runner: Runner, small: bool) -> dict:
     """Every formulation of every layer, of both networks."""
     size = ("--batch", 32, "--dtype", "bfloat16", "--rounds", 3, "--seconds", 0.05)
     if small:
-        size = ("--batch", 1, "--clip", "4x32x32", "--width", 8, "--dtype", "bfloat16", "--rounds", 1,
-                "--seconds", 0.001)  # fmt: skip
+        size = (
+            "--batch",
+            1,
+            "--clip",
+            "4x32x32",
+            "--width",
+            8,
+            "--dtype",
+            "bfloat16",
+            "--rounds",
+            1,
+            "--seconds",
+            0.001,
+        )
     script = HERE / "layers.py"
-    return {arch: runner.run(f"layers_{arch}", script, "--arch", arch, *size) for arch in
-            (("r3d_18",) if small else ("r2plus1d_18", "r3d_18"))}  # fmt: skip
+    return {
+        arch: runner.run(f"layers_{arch}", script, "--arch", arch, *size)
+        for arch in (("r3d_18",) if small else ("r2plus1d_18", "r3d_18"))
+    }
 
 
 def main() -> int:
@@ -187,8 +246,10 @@ def main() -> int:
         runner.begin(part)
         found[part] = measures[part](runner, flags.small)
         (out / "gpu.json").write_text(json.dumps(found | {"failures": runner.failures}, indent=1) + "\n")
-    print(f"\n{out / 'gpu.json'}; {len(runner.failures)} failed" + "".join(
-        f"\n- {failure['name']}: {failure['why']}" for failure in runner.failures))  # fmt: skip
+    print(
+        f"\n{out / 'gpu.json'}; {len(runner.failures)} failed"
+        + "".join(f"\n- {failure['name']}: {failure['why']}" for failure in runner.failures)
+    )
     return 0 if runner.measured else 1
 
 

@@ -31,19 +31,33 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from r23d_jax import checkpoint  # noqa: E402
 from r23d_jax.data.records import VideoDataset  # noqa: E402
 from r23d_jax.errors import Parser, UserError, run_command  # noqa: E402
-from r23d_jax.logs import read_metrics  # noqa: E402
+from r23d_jax.training.checkpoints import Checkpoints  # noqa: E402
+from r23d_jax.training.log import read_metrics  # noqa: E402
 
 MOTION = {"name": "motion_small", "motion": {"groups": 10, "clips": 1, "frames": 16, "size": 32}}
 BATCH, SAVE_EVERY, EVALUATE_EVERY = 8, 4, 6  # clips; steps
 CONFIG = (
-    "model.width=4", "model.layers=(1,1,1,1)", "model.dropout=0.2", "clip.frames=4", "clip.size=16", "clip.resize=20",
-    f"batch_size={BATCH}", f"checkpoint.every_steps={SAVE_EVERY}", "lr=0.02", "log_every=1", "checkpoint.keep=2",
-    "workers=2", "ema=0.9", "accumulate=2", "augment.flip=0.5", "augment.flip_sensitive=()", "augment.brightness=0.2",
+    "model.width=4",
+    "model.layers=(1,1,1,1)",
+    "model.dropout=0.2",
+    "clip.frames=4",
+    "clip.size=16",
+    "clip.resize=20",
+    f"batch_size={BATCH}",
+    f"checkpoint.every_steps={SAVE_EVERY}",
+    "lr=0.02",
+    "log_every=1",
+    "checkpoint.keep=2",
+    "workers=2",
+    "ema=0.9",
+    "accumulate=2",
+    "augment.flip=0.5",
+    "augment.flip_sensitive=()",
+    "augment.brightness=0.2",
     "augment.mixup=0.2",
-)  # fmt: skip
+)
 TIMES = ("seconds", "clips_per_second", "data_wait")
 MOMENTS = ("any time", "step", "checkpoint", "evaluation")
 LIMIT = 900  # seconds without progress; a busy machine is slow
@@ -185,7 +199,7 @@ def differences(run: Path, other: Path) -> list[str]:
 
 def _state(workdir: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Weights, and optimizer, keys and what else a run goes on from, of its last checkpoint."""
-    weights, rest, _, _ = checkpoint.Checkpoints(workdir, writer=False).resume()
+    weights, rest, _, _ = Checkpoints(workdir, writer=False).resume()
     return weights, rest
 
 

@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from r23d_jax import models  # noqa: E402
 from r23d_jax.benchmark import clip_size  # noqa: E402
-from r23d_jax.console import positive, seconds  # noqa: E402
 from r23d_jax.errors import one_line, run_command  # noqa: E402
-from r23d_jax.models import convolution, winograd  # noqa: E402
+from r23d_jax.models.ops import convolution, winograd  # noqa: E402
+from r23d_jax.runtime.console import positive, seconds  # noqa: E402
 
 FORMULATIONS = {
     name: getattr(convolution, name)
@@ -176,10 +176,14 @@ def measure(layers: collections.Counter, dtype: str, rounds: int, least: float) 
         found, left_out = time_layer(layer, dtype, rounds, least)
         chosen = convolution.choose(jax.default_backend(), *layer)
         yield {
-            "layer": str(layer), "times": times, **layer._asdict(), "gflop": layer.operations() / 1e9,
+            "layer": str(layer),
+            "times": times,
+            **layer._asdict(),
+            "gflop": layer.operations() / 1e9,
             "chosen": next(name for name, formulation in FORMULATIONS.items() if formulation is chosen),
-            "seconds": found, "left_out": left_out,
-        }  # fmt: skip
+            "seconds": found,
+            "left_out": left_out,
+        }
 
 
 def table(record: dict) -> list[str]:
@@ -226,8 +230,15 @@ def main() -> None:
         records.append(record)
         print("\n".join(table(record)), flush=True)
     if flags.json:
-        content = {"arch": flags.arch, "batch": flags.batch, "clip": flags.clip, "dtype": flags.dtype,
-                   "device": device, "rounds": flags.rounds, "layers": records}  # fmt: skip
+        content = {
+            "arch": flags.arch,
+            "batch": flags.batch,
+            "clip": flags.clip,
+            "dtype": flags.dtype,
+            "device": device,
+            "rounds": flags.rounds,
+            "layers": records,
+        }
         flags.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import fake_data  # noqa: E402
 
-from r23d_jax.data import batches  # noqa: E402
+from r23d_jax.data import loader as data_loader  # noqa: E402
 from r23d_jax.data.records import VideoDataset  # noqa: E402
 from r23d_jax.data.workers import cores  # noqa: E402
 from r23d_jax.errors import run_command  # noqa: E402
@@ -74,10 +74,15 @@ class Ours:
 
     def __init__(self, dataset: VideoDataset, clips: int, batch_size: int, **options: int):
         self._batches = clips // batch_size
-        self._stream = batches.train_batches(
-            dataset, np.arange(len(dataset.videos)), frames=FRAMES, batch_size=batch_size, seed=0,
-            prefetch=AHEAD, **options,
-        )  # fmt: skip
+        self._stream = data_loader.train_batches(
+            dataset,
+            np.arange(len(dataset.videos)),
+            frames=FRAMES,
+            batch_size=batch_size,
+            seed=0,
+            prefetch=AHEAD,
+            **options,
+        )
 
     def prepare(self) -> None:
         """Takes what has been decoded ahead, so that as much is under way at the start as at the end."""

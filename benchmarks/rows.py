@@ -47,7 +47,7 @@ def shapes_of(arch: str, **arguments) -> dict[str, tuple[int, ...]]:
 
 def write_vmz(path: Path, arch: str, width: int, channels: int, frames: int) -> None:
     """A Caffe2 pickle with VMZ's blob names."""
-    from r23d_jax.weights import vmz
+    from r23d_jax.weights.families import vmz
 
     shapes = shapes_of(arch, num_classes=400, frames=frames, in_channels=channels, width=width)
     blocks = dict.fromkeys(name.rsplit(".", 1)[0].split(".conv")[0] for name in shapes if ".conv1." in name)
@@ -65,7 +65,7 @@ def write_slim(prefix: Path, width: int) -> None:
     """A TensorFlow checkpoint with TF-Slim's names for Inception-v1: I3D in two dimensions."""
     import tensorflow as tf
 
-    from r23d_jax.weights import inception
+    from r23d_jax.weights.families import inception
 
     shapes = shapes_of("i3d", num_classes=1001, width=width)
     flat = {name: (1, *shape[1:]) if len(shape) == 5 else shape for name, shape in shapes.items()}
@@ -74,8 +74,12 @@ def write_slim(prefix: Path, width: int) -> None:
     if errors:
         raise RuntimeError(errors[0])
     names = sorted(tensors)
-    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names),
-                      tensors=[tf.constant(tensors[name]) for name in names])  # fmt: skip
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(tensors[name]) for name in names],
+    )
 
 
 def initial_weights(folder: Path, published: str, arch: str, width: int, channels: int, frames: int) -> Path:
@@ -103,11 +107,16 @@ def command(row: int, args: argparse.Namespace) -> list[str]:
         return ["-m", "r23d_jax.two_stream", rgb, flow, "--out", str(workdir)]
     config = configs.load(f"rows:{row}")
     settings = {
-        "dataset.data_dir": args.data_dir, "dataset.name": getattr(args, DATA[row]) or config.dataset.name,
-        "clip.frames": args.frames if row != 11 else min(args.frames, 16), "clip.size": args.size,
+        "dataset.data_dir": args.data_dir,
+        "dataset.name": getattr(args, DATA[row]) or config.dataset.name,
+        "clip.frames": args.frames if row != 11 else min(args.frames, 16),
+        "clip.size": args.size,
         "clip.resize": args.resize or _in_proportion(config, args.size),
-        "model.width": args.width, "epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed,
-    }  # fmt: skip
+        "model.width": args.width,
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+        "seed": args.seed,
+    }
     if args.steps:
         settings["steps"] = args.steps
     if config.eval.views != "dense":
@@ -168,8 +177,16 @@ def main() -> int:
     with (args.out / "times.jsonl").open("a") as file:
         file.writelines(json.dumps(entry) + "\n" for entry in times)
     there = [str(args.out / f"row{row}") for row in range(1, 12) if (args.out / f"row{row}" / "results.json").is_file()]
-    line = ["-m", "r23d_jax.table", *there, "--study", "--out", str(args.out / "table.md"), "--html",
-            str(args.out / "table.html")]  # fmt: skip
+    line = [
+        "-m",
+        "r23d_jax.table",
+        *there,
+        "--study",
+        "--out",
+        str(args.out / "table.md"),
+        "--html",
+        str(args.out / "table.html"),
+    ]
     print(f"$ python {shlex.join(line)}", flush=True)
     done = subprocess.run([sys.executable, *line]).returncode
     if failed:

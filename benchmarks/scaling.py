@@ -30,11 +30,13 @@ from ml_collections import ConfigDict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from r23d_jax import benchmark, parallel  # noqa: E402
+from r23d_jax import benchmark  # noqa: E402
 from r23d_jax import config as configs  # noqa: E402
-from r23d_jax.compiled import planned_bytes  # noqa: E402
-from r23d_jax.console import positive, seconds  # noqa: E402
 from r23d_jax.errors import UserError, run_command  # noqa: E402
+from r23d_jax.runtime.compile import planned_bytes  # noqa: E402
+from r23d_jax.runtime.console import positive, seconds  # noqa: E402
+from r23d_jax.runtime.mesh import by_row, check_batch, create_mesh, replicate  # noqa: E402
+from r23d_jax.training.speed import measure, noise, programs  # noqa: E402
 
 PARTS = ("batch", "frames", "size", "devices", "cache", "memory")
 Table = list[dict]
@@ -44,8 +46,17 @@ def overrides(flags: argparse.Namespace, **changes: int) -> list[str]:
     """Of the base config, changed in `batch`, `frames` or `size`."""
     frames, size = benchmark.clip_size(flags.clip)
     size, frames = changes.get("size", size), changes.get("frames", frames)
-    arguments = ["--arch", flags.arch, "--batch", str(changes.get("batch", flags.batch)), "--dtype", flags.dtype,
-                 "--clip", f"{frames}x{size}x{size}", f"--config.model.width={flags.width}"]  # fmt: skip
+    arguments = [
+        "--arch",
+        flags.arch,
+        "--batch",
+        str(changes.get("batch", flags.batch)),
+        "--dtype",
+        flags.dtype,
+        "--clip",
+        f"{frames}x{size}x{size}",
+        f"--config.model.width={flags.width}",
+    ]
     return benchmark.parse(arguments)[1]
 
 
@@ -56,7 +67,7 @@ def speed(flags: argparse.Namespace, part: str, values: Sequence[int]) -> Table:
     cost = {"batch": lambda value: 1, "frames": lambda value: value, "size": lambda value: value**2}[part]
     for value in sorted({base, *values}):
         config = configs.load("common", overrides(flags, **{part: value}))
-        found = benchmark.measure(config, ("step",), flags.rounds, flags.seconds)
+        found = measure(config, ("step",), flags.rounds, flags.seconds)
         rows.append({part: value, **{name: found[f"{name}_clips_per_s"] for name in ("inference", "train")}})
     at_base = next(row for row in rows if row[part] == base)
     for row in rows:
@@ -70,13 +81,13 @@ def train_step(config: ConfigDict, nudged: bool = False) -> tuple[float, dict[st
 
     With `nudged` the parameters start one float32 further from 0.
     """
-    mesh = parallel.create_mesh()
-    parallel.check_batch(config.batch_size, mesh, config.accumulate)
-    state, train, *_ = benchmark.programs(config, mesh)
-    batch = jax.device_put(benchmark.noise(config), parallel.by_row(mesh))
+    mesh = create_mesh()
+    check_batch(config.batch_size, mesh, config.accumulate)
+    state, train, *_ = programs(config, mesh)
+    batch = jax.device_put(noise(config), by_row(mesh))
     if nudged:
         params = jax.tree.map(lambda value: np.nextafter(value, np.copysign(np.float32(np.inf), value)), state.params)
-        state = dataclasses.replace(state, params=parallel.replicate(params, mesh))
+        state = dataclasses.replace(state, params=replicate(params, mesh))
     before = {name: np.array(value) for name, value in state.params.items()}
     begun = time.perf_counter()
     train = train.lower(state, batch).compile()
@@ -120,8 +131,15 @@ def devices(flags: argparse.Namespace, folder: Path) -> Table:
         update = max(float(alone[f"update {name}"]) for name in names)
         difference = max(float(np.abs(found[name] - alone[name]).max()) for name in names)
         name = f"{count}, last bits changed" if nudged else count
-        rows.append({"devices": name, "batch": batch, "largest update": update, "largest difference": difference,
-                     "relative": difference / update})  # fmt: skip
+        rows.append(
+            {
+                "devices": name,
+                "batch": batch,
+                "largest update": update,
+                "largest difference": difference,
+                "relative": difference / update,
+            }
+        )
     return rows
 
 
@@ -136,13 +154,13 @@ def cache(flags: argparse.Namespace, folder: Path) -> Table:
 
 def memory(flags: argparse.Namespace) -> Table:
     """GiB of the compiled training step."""
-    rows, mesh = [], parallel.create_mesh()
+    rows, mesh = [], create_mesh()
     for batch in flags.batches:
         row = {"batch": batch}
         for name, remat in (("GiB", "false"), ("GiB with remat", "true")):
             config = configs.load("common", [*overrides(flags, batch=batch), f"remat={remat}"])
-            state, train, *_ = benchmark.programs(config, mesh)
-            planned = planned_bytes(train.lower(state, benchmark.noise(config)).compile())
+            state, train, *_ = programs(config, mesh)
+            planned = planned_bytes(train.lower(state, noise(config)).compile())
             row[name] = None if planned is None else planned / 2**30
         rows.append(row)
     return rows
@@ -150,6 +168,7 @@ def memory(flags: argparse.Namespace) -> Table:
 
 def markdown(rows: Table) -> str:
     """The rows as a table."""
+
     def cell(value: object) -> str:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -185,8 +204,15 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.child:
         return child(flags)
-    found = {"arch": flags.arch, "width": flags.width, "batch": flags.batch, "clip": flags.clip, "dtype": flags.dtype,
-             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}", "jax": jax.__version__}  # fmt: skip
+    found = {
+        "arch": flags.arch,
+        "width": flags.width,
+        "batch": flags.batch,
+        "clip": flags.clip,
+        "dtype": flags.dtype,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "jax": jax.__version__,
+    }
     print(", ".join(f"{key} {value}" for key, value in found.items()))
     for part in flags.only:
         with tempfile.TemporaryDirectory() as folder:

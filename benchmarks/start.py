@@ -45,7 +45,7 @@ def synthetic(folder: Path) -> tuple[Path, Path]:
 from pathlib import Path
 import numpy as np
 from r23d_jax import assemble, checkpoint
-from r23d_jax.functional import weights_of
+from r23d_jax.models.functional import weights_of
 from r23d_jax.weights import presets
 from r23d_jax.weights.card import Card
 from tfds_ucf101 import motion
@@ -84,10 +84,13 @@ def main() -> None:
                 if number:  # the first round brings the files into memory
                     times.setdefault(key, []).append(took)
     figures = {
-        "checkpoint": checkpoint.name, "video": video.name, "rounds": flags.rounds, "cores": os.cpu_count(),
+        "checkpoint": checkpoint.name,
+        "video": video.name,
+        "rounds": flags.rounds,
+        "cores": os.cpu_count(),
         "seconds": {key: round(statistics.median(values), 2) for key, values in times.items()},
         "spread": {key: round(max(values) - min(values), 2) for key, values in times.items()},
-    }  # fmt: skip
+    }
     print(json.dumps(figures, indent=1))
     if flags.json:
         flags.json.write_text(json.dumps(figures, indent=1) + "\n")

@@ -31,12 +31,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from torch_sources import import_torchvision  # noqa: E402
 
-from r23d_jax import assemble, models, optim  # noqa: E402
 from r23d_jax import config as configs  # noqa: E402
+from r23d_jax import models  # noqa: E402
 from r23d_jax.errors import UserError, run_command  # noqa: E402
-from r23d_jax.functional import Functional, weights_of  # noqa: E402
-from r23d_jax.models import convolution  # noqa: E402
-from r23d_jax.step import init_state, make_eval_step, make_train_step  # noqa: E402
+from r23d_jax.evaluation.step import make_eval_step  # noqa: E402
+from r23d_jax.models.functional import Functional, weights_of  # noqa: E402
+from r23d_jax.models.ops import convolution  # noqa: E402
+from r23d_jax.models.structure import stage_names  # noqa: E402
+from r23d_jax.training import optim  # noqa: E402
+from r23d_jax.training.step import init_state, make_train_step  # noqa: E402
 
 CLASSES = 101
 LAYOUTS = ("channels_last_3d", "contiguous_format")
@@ -46,16 +49,21 @@ Steps = dict[str, Callable[[], None]]
 def ours(arch: str, video: np.ndarray, labels: np.ndarray, dtype: str) -> Steps:
     """Our two steps as a run has them, but for the augmentation, which has no counterpart on the other side."""
     model = models.create(arch, CLASSES, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype))
-    stages, network = assemble.stages(model), Functional(model)
+    stages, network = stage_names(model), Functional(model)
     params, stats = weights_of(model)
     config = configs.load("common", [f"dtype={dtype}"])
     rate = optim.schedule(config, 1000, 100)
     tx = optim.create(config, rate, optim.lr_factors(config, params, stages))
     state = init_state(params, stats, tx, set(params), 0.0, 0)
     batch = jax.device_put(
-        {"frames": video.astype(jnp.dtype(dtype)), "size": np.zeros(()), "label": labels, "crop": np.zeros(()),
-         "index": np.arange(len(labels))}
-    )  # fmt: skip
+        {
+            "frames": video.astype(jnp.dtype(dtype)),
+            "size": np.zeros(()),
+            "label": labels,
+            "crop": np.zeros(()),
+            "index": np.arange(len(labels)),
+        }
+    )
     train_step = make_train_step(
         config, network, tx, rate, set(params), lambda _, frames, size, label: (frames, jax.nn.one_hot(label, CLASSES))
     )
@@ -223,8 +231,9 @@ def main() -> None:
                 print(
                     f"{arch:12} {dtype:8} {act:9}  ours {row['ours_clips_per_s']:8.3f}  torchvision "
                     f"{row['theirs_clips_per_s']:8.3f} clips/s  ratio {row['ratio']:.2f} "
-                    f"({row['ratio_least']:.2f} to {row['ratio_largest']:.2f}); {row['layout']}", flush=True,
-                )  # fmt: skip
+                    f"({row['ratio_least']:.2f} to {row['ratio_largest']:.2f}); {row['layout']}",
+                    flush=True,
+                )
             machine = f"{sides[0].machine} and {sides[1].machine}, {versions}"
             for side in sides:
                 side.close()

@@ -23,9 +23,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import fake_data  # noqa: E402
 
 from r23d_jax.benchmark import parse as benchmark_parse  # noqa: E402
-from r23d_jax.console import positive  # noqa: E402
 from r23d_jax.errors import UserError, run_command  # noqa: E402
-from r23d_jax.logs import read_metrics  # noqa: E402
+from r23d_jax.runtime.console import positive  # noqa: E402
+from r23d_jax.training.log import read_metrics  # noqa: E402
 
 CLIPS_OF_UCF101 = 300 * 9537
 
@@ -37,14 +37,24 @@ def train(flags: argparse.Namespace, folder: Path) -> list[dict]:
     _, overrides = benchmark_parse(
         ["--arch", flags.arch, "--batch", str(flags.batch), "--clip", flags.clip, "--dtype", flags.dtype]
     )
-    overrides += [f"model.width={flags.width}", f"steps={flags.steps}", f"log_every={flags.log_every}",
-                  f"checkpoint.every_steps={flags.steps}", f"dataset.data_dir={folder / 'data'}", "eval.views=1",
-                  f"workers={flags.workers}", f"processes={flags.processes}"]  # fmt: skip
+    overrides += [
+        f"model.width={flags.width}",
+        f"steps={flags.steps}",
+        f"log_every={flags.log_every}",
+        f"checkpoint.every_steps={flags.steps}",
+        f"dataset.data_dir={folder / 'data'}",
+        "eval.views=1",
+        f"workers={flags.workers}",
+        f"processes={flags.processes}",
+    ]
     command = [sys.executable, "-m", "r23d_jax.main", "--config", "common", "--workdir", str(folder / "run")]
     done = subprocess.run(
         [*command, *(f"--config.{override}" for override in overrides)],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     if done.returncode:
         raise UserError(f"the run failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     print("\n".join(line for line in done.stderr.splitlines() if "compiled in" in line or "input-bound" in line))
@@ -61,10 +71,12 @@ def figures(lines: list[dict]) -> dict:
     rate = clips / (rest[-1]["seconds"] - first["seconds"])
     rates = [line["clips_per_second"] for line in rest]
     return {
-        "clips_per_s": rate, "least": min(rates), "largest": max(rates),
+        "clips_per_s": rate,
+        "least": min(rates),
+        "largest": max(rates),
         "data_wait": statistics.mean(line["data_wait"] for line in rest),
         "hours_for_300_epochs_of_ucf101": CLIPS_OF_UCF101 / rate / 3600,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

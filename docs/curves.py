@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from r23d_jax.logs import read_metrics  # noqa: E402
+from r23d_jax.training.log import read_metrics  # noqa: E402
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from r23d_jax import config as configs
-from r23d_jax.console import positive, printable
 from r23d_jax.errors import Parser, UserError, run_command
-from r23d_jax.files import write_json
+from r23d_jax.runtime.console import positive, printable
+from r23d_jax.runtime.files import write_json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,8 +52,8 @@ def main() -> None:
 
 
 def _summarise(flags: argparse.Namespace) -> None:
-    from r23d_jax import dataset_summary  # these import what --help does not need
     from r23d_jax.data.records import VideoDataset
+    from r23d_jax.viz import dataset_summary  # these import what --help does not need
 
     facts = dataset_summary.summarise(VideoDataset.open(flags.data_dir, flags.name))
     if flags.json:
@@ -63,10 +63,13 @@ def _summarise(flags: argparse.Namespace) -> None:
 
 
 def _draw(flags: argparse.Namespace, overrides: list[str]) -> None:
-    from r23d_jax import assemble, compile_cache, contact_sheet, seen_clips
     from r23d_jax.data.records import VideoDataset
+    from r23d_jax.runtime.compile import enable_cache
+    from r23d_jax.training.preview import testing, training
+    from r23d_jax.transforms.spec import from_config
+    from r23d_jax.viz import sheet as sheets
 
-    if flags.out is None or flags.out.suffix.lower() not in contact_sheet.ENDINGS:
+    if flags.out is None or flags.out.suffix.lower() not in sheets.ENDINGS:
         raise UserError(f"--out {flags.out or ''}: name the picture to write, for example --out sheet.png")
     if flags.step < 0:
         raise UserError(f"--step {flags.step}: must be at least 0")
@@ -76,17 +79,17 @@ def _draw(flags: argparse.Namespace, overrides: list[str]) -> None:
         raise UserError(f"--config {flags.config}: has two streams; name the config of one, {one}")
     if config.dataset.split == "all":
         raise UserError("config.dataset.split=all: look at one split, --config.dataset.split=1")
-    compile_cache.enable()
+    enable_cache()
     dataset = VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     if flags.part == "train":
-        clips = seen_clips.training(config, dataset, flags.clips, flags.step)
+        clips = training(config, dataset, flags.clips, flags.step)
         which, note = f"training clips from step {flags.step}, seed {config.seed}", _augmentation(config)
     else:
-        clips = seen_clips.testing(config, dataset, flags.clips)
+        clips = testing(config, dataset, flags.clips)
         which, note = "test clips, the middle view of each video", f"Views: {config.eval.views}."
-    spec = assemble.preprocessing(config, dataset.channels, dataset.flow)
+    spec = from_config(config, dataset.channels, dataset.flow)
     title = f"{flags.config}: {which}; {dataset.full_name}, split {config.dataset.split}"
-    contact_sheet.save(contact_sheet.draw(clips, spec, title, note, flags.columns), flags.out)
+    sheets.save(sheets.draw(clips, spec, title, note, flags.columns), flags.out)
     print(f"{flags.out}: {len(clips)} clip{'s' if len(clips) > 1 else ''}")
 
 

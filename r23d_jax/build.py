@@ -21,10 +21,11 @@ def main() -> None:
       UserError: TensorFlow Datasets is not installed.
     """
     parser = Parser(
-        prog="python -m r23d_jax.build", usage="%(prog)s --manual_dir=DIR --data_dir=OUT [--config NAME|JSON] [...]",
+        prog="python -m r23d_jax.build",
+        usage="%(prog)s --manual_dir=DIR --data_dir=OUT [--config NAME|JSON] [...]",
         description="Builds a data set of a folder of videos: the command `tfds build tfds_ucf101` from any folder. "
         "docs/own-data.md has the layout and the configs; `tfds build --help` has every flag.",
-    )  # fmt: skip
+    )
     _, arguments = parser.parse_known_args()
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise UserError(

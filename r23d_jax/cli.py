@@ -1,7 +1,7 @@
 """The `r23d` command: a verb for every job. Only the module of the verb that was given is imported.
 
-    r23d VERB [arguments]
-    r23d VERB --help
+r23d VERB [arguments]
+r23d VERB --help
 """
 
 import difflib
@@ -32,7 +32,7 @@ VERBS = {
     "two-stream": _Verb("two_stream", "put an RGB and an optical-flow network's scores together"),
     "study": _Verb("study", "train every network of a ladder under one recipe, with several seeds"),
     "table": _Verb("table", "write one table of many results, each with its protocol"),
-    "report": _Verb("report", "write the report.html of a run again"),
+    "report": _Verb("report.__main__", "write the report.html of a run again"),
     "browse": _Verb("browse", "draw clips as a network sees them, or sum up a data set that was built"),
     "models": _Verb("models.__main__", "list the networks with their size and cost"),
     "export": _Verb("export", "write a network as StableHLO or as a TensorFlow SavedModel"),
@@ -63,7 +63,7 @@ def main() -> int | None:
     if verb.flags and any(flag.partition("=")[0] == verb.flags[0] for flag in rest):
         raise UserError(f"{program} {name}: {verb.flags[0]} is said by the command itself; leave it out")
     module = verb.module.removesuffix(".__main__")
-    errors.spell(f"python -m r23d_jax.{module}", f"{program} {name}")
+    errors.set_program_name(f"python -m r23d_jax.{module}", f"{program} {name}")
     sys.argv[1:] = [*verb.flags, *rest]
     return importlib.import_module(f"r23d_jax.{verb.module}").main()
 
@@ -76,12 +76,14 @@ def run() -> None:
 def _help(program: str) -> str:
     width = max(map(len, VERBS))
     lines = [f"  {name:<{width}}  {verb.what}" for name, verb in VERBS.items()]
-    return "\n".join([
-        f"usage: {program} COMMAND [arguments]",
-        "",
-        "Action recognition in video with spatiotemporal convolutions.",
-        "",
-        *lines,
-        "",
-        f"{program} COMMAND --help says what a command takes.",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"usage: {program} COMMAND [arguments]",
+            "",
+            "Action recognition in video with spatiotemporal convolutions.",
+            "",
+            *lines,
+            "",
+            f"{program} COMMAND --help says what a command takes.",
+        ]
+    )

@@ -197,16 +197,24 @@ def validate(config: ConfigDict) -> None:
     resize = flat["clip.resize"]
     sides = resize if isinstance(resize, tuple) else (resize,)
     ok = len(sides) <= 2 and all(isinstance(side, int) and side >= flat["clip.size"] for side in sides)
-    _require(ok and sides, "clip.resize", resize,
-             f"must be (height, width) or a short side, none below clip.size={flat['clip.size']}")
+    _require(
+        ok and sides,
+        "clip.resize",
+        resize,
+        f"must be (height, width) or a short side, none below clip.size={flat['clip.size']}",
+    )
     for key in ("clip.mean", "clip.std"):
         _require(len(flat[key]) == len(flat["clip.mean"]), key, flat[key], "needs one number a channel")
     _require(all(x > 0 for x in flat["clip.std"]), "clip.std", flat["clip.std"], "must be above 0")
     _require(flat["epochs"] <= 10**6, "epochs", flat["epochs"], "must be at most 10**6")
     _require(flat["epochs"] > 0 or flat["steps"] > 0, "epochs", flat["epochs"], "must be above 0")
     batch, parts = flat["batch_size"], flat["accumulate"]
-    _require(batch % parts == 0, "batch_size", batch,
-             f"must be a multiple of accumulate={parts}, for example {-(-batch // parts) * parts}")
+    _require(
+        batch % parts == 0,
+        "batch_size",
+        batch,
+        f"must be a multiple of accumulate={parts}, for example {-(-batch // parts) * parts}",
+    )
 
 
 def _require(ok: bool, key: str, value: Any, rule: str) -> None:

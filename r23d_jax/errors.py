@@ -15,7 +15,7 @@ class UserError(Exception):
 _spelling = ("", "")
 
 
-def spell(program: str, really: str) -> None:
+def set_program_name(program: str, really: str) -> None:
     """From here on parsers call `program` what the user typed, `r23d predict` say."""
     global _spelling
     _spelling = (program, really)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from r23d_jax import clips_of_video, compile_cache, inference, run_videos, sources
-from r23d_jax.console import Reporter, add_shared_arguments
 from r23d_jax.errors import Parser, UserError, run_command
+from r23d_jax.inference import classifier, runner, sources
+from r23d_jax.inference import clips as video_clips
+from r23d_jax.runtime.compile import enable_cache
+from r23d_jax.runtime.console import Reporter, add_shared_arguments
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,24 +42,28 @@ def main() -> int:
     if not found:
         return 1
     targets = dict(zip(found, sources.outputs(found, flags.out, ".npz"), strict=True))
-    compile_cache.enable()
-    network = inference.Network(*inference.open_checkpoint(flags.checkpoint, flags.which), flags.dtype)
+    enable_cache()
+    network = classifier.Classifier(*classifier.open_checkpoint(flags.checkpoint, flags.which), flags.dtype)
     views, spec = flags.clips or "dense", network.card.preprocessing
     stage = network.features(flags.layer, not flags.no_pool)
     what = flags.layer if flags.no_pool or flags.layer == "pool" else f"mean of {flags.layer}"
     fixed = {
         "checkpoint_sha256": network.card.tensors_sha256,
         "layer": flags.layer,
-        "protocol": inference.protocol(network.card, views, flags.dtype, what=what),
+        "protocol": classifier.protocol(network.card, views, flags.dtype, what=what),
     }
     to_do = [source for source in found if not is_finished(targets[source], fixed)]
     skipped = len(found) - len(to_do)
     written = 0
     with reporter.bar(to_do) as videos:
-        for result in run_videos.run(
-            network, stage, videos,
-            lambda scanned: clips_of_video.plan(scanned, spec, views), reporter.failed, flags.batch,
-        ):  # fmt: skip
+        for result in runner.run(
+            network,
+            stage,
+            videos,
+            lambda scanned: video_clips.plan(scanned, spec, views),
+            reporter.failed,
+            flags.batch,
+        ):
             arrays = {
                 "features": result.outputs,
                 "start_seconds": result.plan.start_seconds,

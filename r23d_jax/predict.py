@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from r23d_jax import annotate, clips_of_video, compile_cache, inference, metrics, run_videos, sources, timeline
-from r23d_jax.console import Reporter, add_shared_arguments, bar, positive, printable, seconds
 from r23d_jax.errors import Parser, UserError, run_command
-from r23d_jax.files import write_json
-from r23d_jax.sources import Source
+from r23d_jax.evaluation import metrics
+from r23d_jax.inference import classifier, runner, sources
+from r23d_jax.inference import clips as video_clips
+from r23d_jax.inference.sources import VideoSource
+from r23d_jax.runtime.compile import enable_cache
+from r23d_jax.runtime.console import Reporter, add_shared_arguments, bar, positive, printable, seconds
+from r23d_jax.runtime.files import write_json
+from r23d_jax.viz import overlay, timeline
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,14 +32,16 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--top", type=positive, default=5, metavar="K", help="labels a video (default 5)")
     command.add_argument("--json", metavar="FILE", help="write the results there; - prints them instead of the table")
     command.add_argument(
-        "--annotate", metavar="OUT",
+        "--annotate",
+        metavar="OUT",
         help="a copy of the video with its labels, OUT.mp4 or OUT.gif; for several videos a folder of .mp4",
-    )  # fmt: skip
+    )
     command.add_argument("--cam", action="store_true", help="show in that copy where the network saw the first label")
     command.add_argument(
-        "--timeline", metavar="OUT",
+        "--timeline",
+        metavar="OUT",
         help="scores of sliding windows, as OUT.csv and OUT.png; for several videos a folder",
-    )  # fmt: skip
+    )
     command.add_argument("--window", type=seconds, default=0, metavar="S", help="seconds of a window (default: a clip)")
     command.add_argument("--step", type=seconds, default=0, metavar="S", help="seconds between windows' starts")
     return command
@@ -67,21 +73,21 @@ def main() -> int:
 
 
 def _predict(flags, sliding, found, reporter, copies, timelines) -> list[dict[str, Any]]:
-    compile_cache.enable()
-    network = inference.Network(*inference.open_checkpoint(flags.checkpoint, flags.which), flags.dtype)
-    spec, labels = network.card.preprocessing, inference.labels_of(network.card)
+    enable_cache()
+    network = classifier.Classifier(*classifier.open_checkpoint(flags.checkpoint, flags.which), flags.dtype)
+    spec, labels = network.card.preprocessing, classifier.labels_of(network.card)
     views = flags.clips or "dense"
     slid = (flags.window, flags.step) if sliding else None
-    protocol = inference.protocol(network.card, views, flags.dtype, slid)
+    protocol = classifier.protocol(network.card, views, flags.dtype, slid)
 
     def make_plan(scanned):
         if sliding:
-            return clips_of_video.sliding(scanned, spec, flags.window, flags.step)
-        return clips_of_video.plan(scanned, spec, views)
+            return video_clips.sliding(scanned, spec, flags.window, flags.step)
+        return video_clips.plan(scanned, spec, views)
 
     answers = []
     with reporter.bar(found) as videos:
-        for result in run_videos.run(network, network.logits(), videos, make_plan, reporter.failed, flags.batch):
+        for result in runner.run(network, network.logits(), videos, make_plan, reporter.failed, flags.batch):
             scores = metrics.softmax(result.outputs)
             top = top_labels(scores.mean(axis=0), labels, flags.top)
             answers.append({"video": str(result.source.path), "top": top, "clips": len(scores), "protocol": protocol})
@@ -113,19 +119,19 @@ def table(answer: dict[str, Any], width: int = 30) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _copies(given: str | None, found: list[Source]) -> dict[Source, Path]:
+def _copies(given: str | None, found: list[VideoSource]) -> dict[VideoSource, Path]:
     """Where `--annotate` writes each video's copy."""
     if not given:
         return {}
     path = Path(given)
-    if path.suffix.lower() in annotate.ENDINGS:
+    if path.suffix.lower() in overlay.ENDINGS:
         return _only(f"--annotate {given}", path, found)
     if path.suffix and not path.is_dir():
-        raise UserError(f"--annotate {given}: must end in {' or '.join(annotate.ENDINGS)}, or be a folder")
+        raise UserError(f"--annotate {given}: must end in {' or '.join(overlay.ENDINGS)}, or be a folder")
     return dict(zip(found, sources.outputs(found, path, ".mp4"), strict=True))
 
 
-def _timelines(given: str | None, found: list[Source]) -> dict[Source, Path]:
+def _timelines(given: str | None, found: list[VideoSource]) -> dict[VideoSource, Path]:
     """Where `--timeline` writes each video's table; the picture lies beside it."""
     if not given:
         return {}
@@ -137,18 +143,20 @@ def _timelines(given: str | None, found: list[Source]) -> dict[Source, Path]:
     return dict(zip(found, sources.outputs(found, path, ".csv"), strict=True))
 
 
-def _only(option: str, path: Path, found: list[Source]) -> dict[Source, Path]:
+def _only(option: str, path: Path, found: list[VideoSource]) -> dict[VideoSource, Path]:
     if len(found) > 1:
         raise UserError(f"{option}: there are {len(found)} videos; name a folder")
     return dict.fromkeys(found, path)
 
 
-def _window_scores(result: run_videos.Result, scores: np.ndarray) -> np.ndarray:
+def _window_scores(result: runner.VideoResult, scores: np.ndarray) -> np.ndarray:
     """Mean of each window's clips, float [windows, classes]."""
     return np.stack([scores[rows].mean(axis=0) for _, _, rows in result.plan.windows])
 
 
-def _write_timeline(path: Path, result: run_videos.Result, scores: np.ndarray, labels: Sequence[str], top: int) -> None:
+def _write_timeline(
+    path: Path, result: runner.VideoResult, scores: np.ndarray, labels: Sequence[str], top: int
+) -> None:
     spans = [(start, end) for start, end, _ in result.plan.windows]
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = _window_scores(result, scores)
@@ -157,19 +165,23 @@ def _write_timeline(path: Path, result: run_videos.Result, scores: np.ndarray, l
 
 
 def _write_copy(
-    path: Path, result: run_videos.Result, scores: np.ndarray, labels: Sequence[str], network: inference.Network | None
+    path: Path,
+    result: runner.VideoResult,
+    scores: np.ndarray,
+    labels: Sequence[str],
+    network: classifier.Classifier | None,
 ) -> None:
     """The annotated copy; with class activation maps of the video's first label where a network is given."""
     means = _window_scores(result, scores)
     edges = timeline.edges_of([(start, end) for start, end, _ in result.plan.windows])
     segments = [
-        annotate.Segment(start, end, [(row["label"], row["score"]) for row in top_labels(mean, labels, 3)])
+        overlay.Segment(start, end, [(row["label"], row["score"]) for row in top_labels(mean, labels, 3)])
         for start, end, mean in zip(edges[:-1], edges[1:], means, strict=True)
     ]
     heat = None
     if network is not None:
-        heat = annotate.class_heat(network, result, int(np.argmax(scores.mean(axis=0))))
-    annotate.write(path, result.source.path, result.scanned.fps, segments, heat)
+        heat = overlay.class_heat(network, result, int(np.argmax(scores.mean(axis=0))))
+    overlay.write(path, result.source.path, result.scanned.fps, segments, heat)
 
 
 if __name__ == "__main__":

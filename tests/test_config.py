@@ -2,15 +2,14 @@
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from r23d_jax import config
-from r23d_jax.data.augment import Augmentation
 from r23d_jax.errors import UserError
+from r23d_jax.transforms.clip import Augmentation
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "common")
 
 
@@ -33,8 +32,13 @@ def test_every_key_has_a_comment_or_a_sibling_with_one():
             assert "  # " in line or key in UNCOMMENTED, f"{key} has no comment"
 
 
-UNCOMMENTED = {"config.clip.frames", "config.clip.std", "config.augment.contrast", "config.augment.saturation",
-               "config.label_smoothing"}  # fmt: skip
+UNCOMMENTED = {
+    "config.clip.frames",
+    "config.clip.std",
+    "config.augment.contrast",
+    "config.augment.saturation",
+    "config.label_smoothing",
+}
 
 
 def test_every_key_is_read_somewhere():
@@ -52,8 +56,18 @@ def _is_read(key: str, sources: str) -> bool:
 
 
 def test_overrides_keep_the_type_of_the_default():
-    c = config.load("r23d", ["epochs=2", "clip.resize=128,171", "augment.scales=1", "dataset.balanced=true",
-                             "dataset.split=2", "eval.views=10", "seed=7"])  # fmt: skip
+    c = config.load(
+        "r23d",
+        [
+            "epochs=2",
+            "clip.resize=128,171",
+            "augment.scales=1",
+            "dataset.balanced=true",
+            "dataset.split=2",
+            "eval.views=10",
+            "seed=7",
+        ],
+    )
     assert c.epochs == 2.0 and isinstance(c.epochs, float)
     assert c.clip.resize == (128, 171) and c.augment.scales == (1,) and c.dataset.balanced is True
     assert c.dataset.split == "2" and c.eval.views == 10 and c.seed == 7
@@ -96,8 +110,10 @@ def test_a_bad_override_is_one_line_that_names_the_key(override, words):
 
 def test_a_config_from_elsewhere_can_use_common(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("from . import common\n\ndef get_config(arg='3'):\n    c = common.get_config()\n"
-                    "    c.seed = int(arg)\n    return c\n")  # fmt: skip
+    path.write_text(
+        "from . import common\n\ndef get_config(arg='3'):\n    c = common.get_config()\n"
+        "    c.seed = int(arg)\n    return c\n"
+    )
     assert config.load(str(path)).seed == 3 and config.load(f"{path}:5").seed == 5
 
 

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from r23d_jax import cli, config
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOK = ROOT / "docs" / "motion.ipynb"
 

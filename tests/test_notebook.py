@@ -2,12 +2,11 @@
 
 import ast
 import os
-from pathlib import Path
 
 import nbformat
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "docs" / "motion.ipynb"
 
 

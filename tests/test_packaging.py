@@ -6,19 +6,17 @@ import re
 import sys
 import tomllib
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = {
-    name: [Requirement(text) for text in texts]
-    for name, texts in PROJECT["project"]["optional-dependencies"].items()
+    name: [Requirement(text) for text in texts] for name, texts in PROJECT["project"]["optional-dependencies"].items()
 }
 DEPENDENCIES = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 

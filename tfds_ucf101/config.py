@@ -141,11 +141,7 @@ def _number(key: str, value: Any, low: float, high: float, whole: bool = True) -
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:
-    if (
-        isinstance(value, str)
-        or not isinstance(value, Sequence)
-        or not all(isinstance(v, str) for v in value)
-    ):
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(v, str) for v in value):
         raise UserError(f"config key {key} is {value!r}; give a list of names")
     return tuple(value)
 
@@ -157,9 +153,7 @@ def _motion(value: Any) -> dict[str, int] | None:
         raise UserError(f"config key motion is {value!r}; give {{}} or any of {', '.join(_MOTION_KEYS)}")
     unknown = sorted(set(value) - set(_MOTION_KEYS))
     if unknown:
-        raise UserError(
-            f"config key motion has the key {unknown[0]!r}; its keys are {', '.join(_MOTION_KEYS)}"
-        )
+        raise UserError(f"config key motion has the key {unknown[0]!r}; its keys are {', '.join(_MOTION_KEYS)}")
     return {key: _number(f"motion.{key}", number, 0, 2**63 - 1) for key, number in value.items()}
 
 
@@ -171,16 +165,17 @@ NAMED = {
         VideoConfig(name="rgb256", description="RGB, short side 256, as I3D expects.", short_side=256),
         VideoConfig(name="flow", description="TV-L1 optical flow, 128x171.", flow="tvl1"),
         VideoConfig(
-            name="flow256", description="TV-L1 optical flow, short side 256, as I3D expects.", short_side=256,
+            name="flow256",
+            description="TV-L1 optical flow, short side 256, as I3D expects.",
+            short_side=256,
             flow="tvl1",
         ),
         VideoConfig(
-            name="flow_farneback", description="Farneback's optical flow, 128x171, as VMZ's weights expect.",
+            name="flow_farneback",
+            description="Farneback's optical flow, 128x171, as VMZ's weights expect.",
             flow="farneback",
         ),
-        VideoConfig(
-            name="motion", description="Rendered: eight motions that only time tells apart.", motion={}
-        ),
+        VideoConfig(name="motion", description="Rendered: eight motions that only time tells apart.", motion={}),
     )
 }
 DEFAULT = NAMED["rgb"]

@@ -80,9 +80,7 @@ def report(
         "frames": frames,
         "frames_per_video": {"least": min(lengths, default=0), "most": max(lengths, default=0)},
         "classes": {name: labels[label] for label, name in enumerate(plan.class_names)},
-        "splits": {
-            s: {role: counts[role] for role in ("train", "test", "neither")} for s, counts in splits.items()
-        },
+        "splits": {s: {role: counts[role] for role in ("train", "test", "neither")} for s, counts in splits.items()},
         "unreadable": list(unreadable),
         "fewer_frames_than_header": list(short),
         "in_no_list": list(plan.unlisted),
@@ -101,9 +99,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"{report['seconds']:.1f} s, {rate}"
     ]
     for split, counts in report["splits"].items():
-        lines.append(
-            f"split {split}: " + ", ".join(f"{count:,} {role}" for role, count in counts.items() if count)
-        )
+        lines.append(f"split {split}: " + ", ".join(f"{count:,} {role}" for role, count in counts.items() if count))
     lines += [f"unreadable: {lost['path']}: {lost['reason']}" for lost in report["unreadable"]]
     lines += [
         f"maybe cut off: {video['path']}: {video['frames']} frames, its header claims {video['header']}"

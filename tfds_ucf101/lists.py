@@ -183,9 +183,7 @@ def read_lists(folder: Path) -> Lists:
         if both:
             raise UserError(f"{both[0]} is in both {train.name} and {test.name} of {folder}")
     if not splits:
-        raise UserError(
-            f"{folder} holds no trainlist01.txt and testlist01.txt: add them or remove the folder"
-        )
+        raise UserError(f"{folder} holds no trainlist01.txt and testlist01.txt: add them or remove the folder")
     mentioned = frozenset(key for sides in splits.values() for keys in sides for key in keys)
     return Lists(folder, tuple(class_names), splits, mentioned)
 

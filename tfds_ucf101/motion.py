@@ -241,9 +241,7 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     return frame
 
 
-def render_clip(
-    pair: int, rng: np.random.Generator, frames: int = FRAMES, size: int = SIZE
-) -> np.ndarray:
+def render_clip(pair: int, rng: np.random.Generator, frames: int = FRAMES, size: int = SIZE) -> np.ndarray:
     """Renders one video of a pair.
 
     Whether the motion is rendered in this direction or rendered in the other and then reversed is drawn

@@ -106,17 +106,13 @@ class WriteShard(beam.DoFn):
                 progress.count_video(self._progress_folder, 0)
                 continue
             if len(video.frames) < _SUSPICIOUS * video.header_frames:
-                done["short"].append(
-                    {"path": source.shown, "frames": len(video.frames), "header": video.header_frames}
-                )
+                done["short"].append({"path": source.shown, "frames": len(video.frames), "header": video.header_frames})
             done["videos"].append(records.index_entry(source, video, self._splits))
             yield position, records.serialize(source, video)
             progress.count_video(self._progress_folder, len(video.frames))
 
 
-def run(
-    shards: Sequence[Shard], write: WriteShard, results: Path, options: PipelineOptions, runner: Any
-) -> list:
+def run(shards: Sequence[Shard], write: WriteShard, results: Path, options: PipelineOptions, runner: Any) -> list:
     """Runs the pipeline and waits for it.
 
     Args:

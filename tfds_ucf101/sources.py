@@ -139,9 +139,7 @@ def _find(root: Path) -> dict[str, dict[str, Path]]:
     """Class folder -> video's stem -> path, each in sorted order."""
     bases = [base for base in (root / "videos", root / "frames") if base.is_dir()]
     if len(bases) != 1:
-        raise UserError(
-            f"{root} must hold a folder videos or a folder frames; it has {len(bases)} of the two"
-        )
+        raise UserError(f"{root} must hold a folder videos or a folder frames; it has {len(bases)} of the two")
     folders = [p for p in _visible(bases[0]) if p.is_dir()]
     if not folders:
         raise UserError(f"{bases[0]} holds no class folders")
@@ -156,9 +154,7 @@ def _videos_of(folder: Path, as_frames: bool) -> dict[str, Path]:
             raise UserError(f"{path} is not {expected}")
         stem = path.name if as_frames else lists.stem_of(path.name)
         if stem in videos:
-            raise UserError(
-                f"{videos[stem]} and {path.name} would both be named {folder.name}/{stem}: rename one"
-            )
+            raise UserError(f"{videos[stem]} and {path.name} would both be named {folder.name}/{stem}: rename one")
         videos[stem] = path
     if not videos:
         raise UserError(f"the class folder {folder} is empty: fill it or remove it")
@@ -185,9 +181,7 @@ def _choose_classes(
     for name in found:
         if name.casefold() in by_fold:
             other = by_fold[name.casefold()]
-            raise UserError(
-                f"the class folders {other} and {name} in {root} differ in upper and lower case only"
-            )
+            raise UserError(f"the class folders {other} and {name} in {root} differ in upper and lower case only")
         by_fold[name.casefold()] = name
     where = listed.where if listed else root
     chosen = _wanted(class_names, classes, where)
@@ -254,9 +248,7 @@ def _plan(
     absent: Sequence[str],
 ) -> Plan:
     if not splits:
-        raise UserError(
-            f"{root}: every split has one side without videos; nothing could be trained and tested"
-        )
+        raise UserError(f"{root}: every split has one side without videos; nothing could be trained and tested")
     roles = {key: [lists.NEITHER] * len(lists.SPLITS) for key in paths}
     for split, (train, test) in splits.items():
         for keys, role in ((train, lists.TRAIN), (test, lists.TEST)):

@@ -119,9 +119,7 @@ class Builder(FileReaderBuilder):
         folders = [downloads / "extracted", downloads, *Path(self.data_path).parents]
         made = [folder for folder in folders if not folder.exists()]
         try:
-            super().download_and_prepare(
-                download_dir=download_dir, download_config=chosen, file_format=file_format
-            )
+            super().download_and_prepare(download_dir=download_dir, download_config=chosen, file_format=file_format)
             shutil.rmtree(self._cache_folder(), ignore_errors=True)  # now it is in the shards
             made.append(self._cache_folder().parent)  # of an interrupted build
         finally:
@@ -190,10 +188,7 @@ class Builder(FileReaderBuilder):
         config: VideoConfig = self.builder_config
         ordered = pipeline.in_record_order(plan.sources)[: download_config.max_examples_per_split]
         parts = pipeline.parts(ordered, pipeline.shard_count(len(ordered), download_config.num_shards))
-        shards = [
-            pipeline.Shard(i, os.fspath(self._shard_path(i, len(parts))), part)
-            for i, part in enumerate(parts)
-        ]
+        shards = [pipeline.Shard(i, os.fspath(self._shard_path(i, len(parts))), part) for i, part in enumerate(parts)]
         with Progress(len(ordered), shown=workers is not None) as progress:
             write = pipeline.WriteShard(
                 config.frame_options(),
@@ -205,9 +200,7 @@ class Builder(FileReaderBuilder):
             runner = download_config.beam_runner or (pipeline.local_runner(options) if workers else None)
             return pipeline.run(shards, write, Path(self.data_path) / ".results.json", options, runner)
 
-    def _finish(
-        self, plan: sources.Plan, done: Sequence[dict[str, Any]], seconds: float, workers: int | None
-    ) -> None:
+    def _finish(self, plan: sources.Plan, done: Sequence[dict[str, Any]], seconds: float, workers: int | None) -> None:
         """Judges the losses, then writes index, report and metadata, and tells TFDS of the shards."""
         config: VideoConfig = self.builder_config
         for shard in done:
@@ -262,9 +255,7 @@ def _check_config(config: str | VideoConfig | None) -> None:
             '--config \'{"name": "short160", "short_side": 160}\''
         )
     if isinstance(config, VideoConfig) and NAMED.get(config.name, config) is not config:
-        raise UserError(
-            f"config key name is {config.name!r}, which is a named config; give your own another name"
-        )
+        raise UserError(f"config key name is {config.name!r}, which is a named config; give your own another name")
 
 
 def _check_download_config(config: tfds.download.DownloadConfig) -> None:

@@ -1,1 +1,1 @@
-"""From built shards to augmented clips on the device; each module imports by itself."""
+"""On the host: built data sets, which frames make a clip, batches decoded ahead, video files and optical flow."""

@@ -18,16 +18,30 @@ _STEP = 255 / (2 * BOUND)
 # Farneback: VMZ's (caffe2/video/optical_flow.cc), whose weights expect them. DIS: OpenCV's medium preset.
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "tvl1": {
-        "tau": 0.25, "lambda_": 0.15, "theta": 0.3, "nscales": 5, "warps": 5, "epsilon": 0.01,
-        "innnerIterations": 30, "outerIterations": 10, "scaleStep": 0.8, "gamma": 0.0, "medianFiltering": 5,
+        "tau": 0.25,
+        "lambda_": 0.15,
+        "theta": 0.3,
+        "nscales": 5,
+        "warps": 5,
+        "epsilon": 0.01,
+        "innnerIterations": 30,
+        "outerIterations": 10,
+        "scaleStep": 0.8,
+        "gamma": 0.0,
+        "medianFiltering": 5,
         "useInitialFlow": False,
     },
     "farneback": {
-        "pyr_scale": 2**0.5 / 2, "levels": 5, "winsize": 10, "iterations": 2, "poly_n": 7, "poly_sigma": 1.5,
+        "pyr_scale": 2**0.5 / 2,
+        "levels": 5,
+        "winsize": 10,
+        "iterations": 2,
+        "poly_n": 7,
+        "poly_sigma": 1.5,
         "flags": cv2.OPTFLOW_FARNEBACK_GAUSSIAN,
     },
     "dis": {"preset": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM},
-}  # fmt: skip
+}
 
 
 def describe(algorithm: str) -> dict[str, Any]:
@@ -39,9 +53,11 @@ def describe(algorithm: str) -> dict[str, Any]:
     if algorithm not in ALGORITHMS:
         raise UserError(f"optical flow {algorithm!r} is unknown; there are {', '.join(ALGORITHMS)}")
     return {
-        "algorithm": algorithm, "parameters": ALGORITHMS[algorithm], "library": f"OpenCV {cv2.__version__}",
+        "algorithm": algorithm,
+        "parameters": ALGORITHMS[algorithm],
+        "library": f"OpenCV {cv2.__version__}",
         "bound": BOUND,
-    }  # fmt: skip
+    }
 
 
 class Flow:

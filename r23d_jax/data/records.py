@@ -16,7 +16,7 @@ import simplejpeg
 
 from r23d_jax.data.shards import Shards
 from r23d_jax.errors import UserError
-from r23d_jax.files import files_below, read_json
+from r23d_jax.runtime.files import files_below, read_json
 
 BUILDER = "tfds_ucf101"
 INDEX = "videos.json"
@@ -25,7 +25,7 @@ _LONGEST_SIDE = 65535  # JPEG has no larger one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Video:
+class VideoRecord:
     """One record. `splits` maps a split's name to "train", "test" or "neither"; sizes are the stored ones."""
 
     name: str
@@ -59,7 +59,7 @@ class VideoDataset:
     path: Path
     full_name: str
     class_names: tuple[str, ...]
-    videos: tuple[Video, ...]
+    videos: tuple[VideoRecord, ...]
     splits: tuple[str, ...]
     config: dict[str, Any]
     fingerprint: str
@@ -166,7 +166,7 @@ class VideoDataset:
             if not good:
                 raise UserError(self._damaged(position, frame, "not of the stored size"))
 
-    def _decode_small(self, data, video: Video, out: np.ndarray) -> bool:
+    def _decode_small(self, data, video: VideoRecord, out: np.ndarray) -> bool:
         """One frame by way of another buffer."""
         height, width = video.height, video.width
         if self.flow:
@@ -262,7 +262,7 @@ def _open_folder(folder: Path, full_name: str) -> VideoDataset:
     return VideoDataset(path=folder, full_name=full_name, videos=videos, shards=shards, **rest)
 
 
-def _parse(fields: dict[str, Any]) -> tuple[tuple[Video, ...], dict[str, Any]]:
+def _parse(fields: dict[str, Any]) -> tuple[tuple[VideoRecord, ...], dict[str, Any]]:
     """Checks an index; what is wrong with it is a ValueError, KeyError, TypeError or AttributeError."""
     if fields["format"] != FORMAT:
         raise ValueError(f"format {fields['format']}, this version reads {FORMAT}")
@@ -288,7 +288,7 @@ def _parse(fields: dict[str, Any]) -> tuple[tuple[Video, ...], dict[str, Any]]:
     }
 
 
-def _video(entry: dict[str, Any], classes: int, splits: tuple[str, ...]) -> Video:
+def _video(entry: dict[str, Any], classes: int, splits: tuple[str, ...]) -> VideoRecord:
     whole = {key: entry[key] for key in ("label", "group", "clip", "num_frames", "height", "width")}
     for key, value in whole.items():
         if type(value) is not int or value < (-1 if key in ("group", "clip") else 0 if key == "label" else 1):
@@ -300,4 +300,4 @@ def _video(entry: dict[str, Any], classes: int, splits: tuple[str, ...]) -> Vide
     membership = {split: entry["splits"].get(split, "neither") for split in splits}
     if not set(membership.values()) <= {"train", "test", "neither"}:
         raise ValueError(f"splits are {entry['splits']} in video {entry['name']}")
-    return Video(name=entry["name"], fps=float(entry["fps"]), splits=membership, **whole)
+    return VideoRecord(name=entry["name"], fps=float(entry["fps"]), splits=membership, **whole)

@@ -182,9 +182,7 @@ class Video:
                     first, last = frame.time if first is None else first, frame.time
                 yield frame
         except (av.FFmpegError, ValueError, OSError) as error:
-            raise VideoError(
-                self.path, f"cannot be decoded after frame {count} ({_reason(error)})"
-            ) from error
+            raise VideoError(self.path, f"cannot be decoded after frame {count} ({_reason(error)})") from error
         if not count:
             raise VideoError(self.path, "holds no frames")
         if first is not None and last > first:
@@ -242,9 +240,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
         return VideoInfo(height, width, 90 * rotation_of(frame), video.fps, video.codec)
 
 
-def read_rgb(
-    path: str | os.PathLike, resize: Resize = None, max_frames: int | None = None
-) -> tuple[np.ndarray, float]:
+def read_rgb(path: str | os.PathLike, resize: Resize = None, max_frames: int | None = None) -> tuple[np.ndarray, float]:
     """Reads a whole video, or its first `max_frames` frames, into memory.
 
     Returns:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from r23d_jax.data import clips
+from r23d_jax.data import sampling
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
 
@@ -58,10 +58,10 @@ def eval_views(
 
     def of(length: int) -> np.ndarray:
         if views == "dense":
-            return clips.every(length, frames, stride)
+            return sampling.every(length, frames, stride)
         if views == "segments":
-            return clips.segments(length, frames)[None]
-        return clips.uniform(length, frames, stride, views)
+            return sampling.segments(length, frames)[None]
+        return sampling.uniform(length, frames, stride, views)
 
     found = [of(dataset.videos[position].num_frames) for position in positions]
     return _views(positions, np.arange(len(positions)), found, crops)
@@ -99,7 +99,7 @@ def whole_views(
       crops: 1 or 3.
     """
     lengths = [dataset.videos[position].num_frames for position in positions]
-    found = [clips.whole(length, stride, max_frames, WHOLE_MULTIPLE) for length in lengths]
+    found = [sampling.whole(length, stride, max_frames, WHOLE_MULTIPLE) for length in lengths]
     groups: dict[int, list[int]] = {}
     for index, part in enumerate(found):
         groups.setdefault(part.shape[1], []).append(index)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from r23d_jax.errors import UserError
-from r23d_jax.models.video_resnet import Spec, VideoResNet
+from r23d_jax.models.resnet import ResNetSpec, VideoResNet
 
 if TYPE_CHECKING:
     from r23d_jax.weights.card import Card
@@ -28,13 +28,11 @@ def _kinds(early: str, late: str, first_late: int) -> tuple[str, ...]:
     return tuple(late if group >= first_late else early for group in range(1, 6))
 
 
-def _spec(groups: tuple[str, ...], depth: int, **differences: Any) -> Spec:
-    return Spec(
-        stem=groups[0], stages=groups[1:], layers=_LAYERS[depth], bottleneck=depth >= 50, **differences
-    )
+def _spec(groups: tuple[str, ...], depth: int, **differences: Any) -> ResNetSpec:
+    return ResNetSpec(stem=groups[0], stages=groups[1:], layers=_LAYERS[depth], bottleneck=depth >= 50, **differences)
 
 
-def _specs() -> dict[str, Spec]:
+def _specs() -> dict[str, ResNetSpec]:
     specs = {}
     for depth in (18, 34):
         # Tran et al.'s R2D folds the frames into the first convolution's channels and has no time after it;
@@ -68,7 +66,7 @@ def _specs() -> dict[str, Spec]:
     return specs
 
 
-SPECS: dict[str, Spec] = _specs()
+SPECS: dict[str, ResNetSpec] = _specs()
 # Networks of other families: name -> module with a `create` of the same signature, imported when asked for.
 _MODULES: dict[str, str] = {"i3d": "r23d_jax.models.i3d"}
 ALIASES: dict[str, str] = {"r2plus3d_18": "rmc4_18", "r3plus2d_18": "mc4_18"}
@@ -139,6 +137,14 @@ def create(
             raise UserError(f"{name}: layers={tuple(layers)}: its depth is fixed")
         return importlib.import_module(_MODULES[name]).create(num_classes, bn_epsilon=bn_epsilon, **options)
     return VideoResNet(SPECS[name], num_classes, layers=layers, bn_epsilon=bn_epsilon, **options)
+
+
+def create_from_arguments(arch: str, arguments: Mapping[str, Any], dtype: str = "float32", seed: int = 0) -> nnx.Module:
+    """A network with fresh weights from `model_arguments` or a card's `model`."""
+    arguments = dict(arguments)
+    if arguments.get("layers"):
+        arguments["layers"] = tuple(arguments["layers"])
+    return create(arch, rngs=nnx.Rngs(seed), dtype=jnp.dtype(dtype), **arguments)
 
 
 def from_card(card: "Card", *, dtype: str = "float32", seed: int = 0) -> nnx.Module:

@@ -1,6 +1,5 @@
 """Prints every network with its size and cost, or one network's stages."""
 
-
 from r23d_jax import models
 from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.models.summary import Summary, summarize
@@ -25,9 +24,7 @@ def main() -> None:
         "in_channels": args.channels,
         "width": args.width,
     }
-    print(
-        f"one clip of {args.frames}x{args.size}x{args.size}, {args.channels} channels, {args.classes} classes"
-    )
+    print(f"one clip of {args.frames}x{args.size}x{args.size}, {args.channels} channels, {args.classes} classes")
     if args.arch is not None:
         _print_stages(summarize(args.arch, **options))
         return

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from r23d_jax.errors import UserError
-from r23d_jax.models.convolution import convolve
 from r23d_jax.models.layers import BatchNorm, Conv, Linear, dropout, max_pool, relu
+from r23d_jax.models.ops.convolution import convolve
 
 _EPSILON = 1e-3
 # DeepMind's statistics decay at .999, which a short fine-tuning would hardly move: as in the other networks.
@@ -40,15 +40,26 @@ _MIXED = {
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
 _ORDER = (
-    "Conv3d_1a_7x7", "MaxPool3d_2a_3x3", "Conv3d_2b_1x1", "Conv3d_2c_3x3", "MaxPool3d_3a_3x3",
-    "Mixed_3b", "Mixed_3c", "MaxPool3d_4a_3x3", "Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f",
-    "MaxPool3d_5a_2x2", "Mixed_5b", "Mixed_5c",
-)  # fmt: skip
+    "Conv3d_1a_7x7",
+    "MaxPool3d_2a_3x3",
+    "Conv3d_2b_1x1",
+    "Conv3d_2c_3x3",
+    "MaxPool3d_3a_3x3",
+    "Mixed_3b",
+    "Mixed_3c",
+    "MaxPool3d_4a_3x3",
+    "Mixed_4b",
+    "Mixed_4c",
+    "Mixed_4d",
+    "Mixed_4e",
+    "Mixed_4f",
+    "MaxPool3d_5a_2x2",
+    "Mixed_5b",
+    "Mixed_5c",
+)
 
 
-def same_padding(
-    shape: Sequence[int], window: Sequence[int], strides: Sequence[int]
-) -> tuple[tuple[int, int], ...]:
+def same_padding(shape: Sequence[int], window: Sequence[int], strides: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """TensorFlow's SAME: as many outputs as strides fit, the odd zero behind.
 
     Args:
@@ -199,9 +210,14 @@ def create(
     """See `models.create`. I3D takes clips of any length, so `frames` changes nothing."""
     del frames
     return I3D(
-        num_classes, rngs=rngs, in_channels=in_channels, dropout=dropout, dtype=dtype, width=width,
+        num_classes,
+        rngs=rngs,
+        in_channels=in_channels,
+        dropout=dropout,
+        dtype=dtype,
+        width=width,
         bn_epsilon=bn_epsilon,
-    )  # fmt: skip
+    )
 
 
 def same_max_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from r23d_jax.models.convolution import convolve
+from r23d_jax.models.ops.convolution import convolve
 
 _BLOCK = 2**18
 

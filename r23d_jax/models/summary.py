@@ -11,7 +11,7 @@ from flax import nnx
 from jax.extend.core import Jaxpr, JaxprEqn
 
 from r23d_jax import models
-from r23d_jax.models import convolution
+from r23d_jax.models.ops import convolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +52,7 @@ def summarize(
 ) -> Summary:
     """Parameters, multiply-adds and output shapes of a network for one `frames x size x size` clip."""
     model = nnx.eval_shape(
-        lambda: models.create(
-            name, num_classes, rngs=nnx.Rngs(0), frames=frames, in_channels=in_channels, width=width
-        )
+        lambda: models.create(name, num_classes, rngs=nnx.Rngs(0), frames=frames, in_channels=in_channels, width=width)
     )
     model.eval()
     graphdef, state = nnx.split(model)
@@ -81,8 +79,7 @@ def summarize(
 
     rest = [part for part in parameters if part not in shapes]  # the classifier
     stages = [
-        Stage(stage, shapes.get(stage, (num_classes,)), parameters[stage], macs[stage])
-        for stage in [*shapes, *rest]
+        Stage(stage, shapes.get(stage, (num_classes,)), parameters[stage], macs[stage]) for stage in [*shapes, *rest]
     ]
     return Summary(name, parameters.total(), macs.total(), shapes["pool"][-1], tuple(stages))
 
@@ -129,9 +126,7 @@ def _macs(jaxpr: Jaxpr, scope: str = "") -> Iterator[tuple[str, int]]:
     for equation in jaxpr.eqns:
         here = scope or str(equation.source_info.name_stack).split("/")[0]
         yield here, _equation_macs(equation)
-        for inner in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda value: hasattr(value, "jaxpr")
-        ):
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda value: hasattr(value, "jaxpr")):
             if hasattr(inner, "jaxpr"):
                 yield from _macs(inner.jaxpr, here)
 

@@ -5,17 +5,16 @@
 writes it again. What the workdir does not hold is said on the page.
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r23d_jax.errors import Parser, UserError, one_line
-from r23d_jax.files import write_text
+from r23d_jax.errors import UserError, one_line
 from r23d_jax.report import numbers, page
-from r23d_jax.report.run import Run, read
+from r23d_jax.report.run import Run, read_run
+from r23d_jax.runtime.files import write_text
 
 if TYPE_CHECKING:
     from r23d_jax.data.records import VideoDataset
@@ -44,7 +43,7 @@ def write(
     Raises:
       UserError: not a workdir, or a damaged file in it.
     """
-    run = read(workdir)
+    run = read_run(workdir)
     strips, why_not = _strips(run, dataset, weights, data_dir)
     path = run.workdir / "report.html"
     write_text(path, page.build(run, strips, why_not))
@@ -68,15 +67,3 @@ def _strips(run: Run, dataset, weights, data_dir) -> tuple[dict[str, list], str]
     except (UserError, OSError, RuntimeError) as error:  # RuntimeError: JAX out of memory; the rest still counts
         return {}, one_line(error)[:400].rstrip(".")
     return {"wrong": found[: len(wrong)], "right": found[len(wrong) :]}, ""
-
-
-def main() -> int:
-    parser = Parser(
-        prog="python -m r23d_jax.report", description="Writes the report.html of a run's workdir again."
-    )
-    parser.add_argument("workdir", type=Path, help="a run's --workdir")
-    parser.add_argument("--data_dir", help="where the data set is now; by default where the run had it")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    flags = parser.parse_args(sys.argv[1:])
-    print(write(flags.workdir, data_dir=flags.data_dir))
-    return 0

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from r23d_jax import metrics
+from r23d_jax.evaluation import metrics
 
 BINS = 15
 

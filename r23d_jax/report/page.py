@@ -240,11 +240,12 @@ def _configuration(run: Run) -> Markup:
     rest = [(_key(key), _code(_json(value))) for key, value in run.config.items() if key not in changed]
     own = table(("Key", "Value", "Default"), rows) if rows else element("p", "Nothing.")
     return section(
-        "configuration", "Configuration",
+        "configuration",
+        "Configuration",
         element("details", element("summary", f"Set by this run ({len(rows)})"), own, open="open"),
         element("details", element("summary", f"At their defaults ({len(rest)})"), table(("Key", "Value"), rest)),
         _environment(run),
-    )  # fmt: skip
+    )
 
 
 def _environment(run: Run) -> Markup | None:

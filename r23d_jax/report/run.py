@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.files import read_json
-from r23d_jax.logs import read_metrics
-from r23d_jax.predictions import Predictions
-from r23d_jax.results import read as read_results
+from r23d_jax.evaluation.predictions import Predictions
+from r23d_jax.evaluation.results import read_results as read_results
+from r23d_jax.runtime.files import read_json
+from r23d_jax.training.log import read_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Run:
     environment: dict[str, Any]
 
 
-def read(workdir: Path) -> Run:
+def read_run(workdir: Path) -> Run:
     """Reads a workdir.
 
     Raises:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r23d_jax import metrics
-from r23d_jax.predictions import Predictions
+from r23d_jax.evaluation import metrics
+from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.report import charts, numbers
 from r23d_jax.report.markup import Markup, element
 from r23d_jax.report.run import Run, series, x_unit
@@ -27,11 +27,15 @@ def table(
     kind = ["n" if i in numeric else None for i in range(len(header))]
     head = [element("th", cell, scope="col", class_=kind[i]) for i, cell in enumerate(header)]
     body = [
-        element("tr", [
-            element("td" if i else "th", cell, scope=None if i else "row", class_=kind[i]) for i, cell in enumerate(row)
-        ])
+        element(
+            "tr",
+            [
+                element("td" if i else "th", cell, scope=None if i else "row", class_=kind[i])
+                for i, cell in enumerate(row)
+            ],
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
     title = element("caption", caption) if caption else None
     return element("table", title, element("thead", element("tr", head)), element("tbody", body))
 
@@ -175,10 +179,11 @@ def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
         f"{np.trace(matrix)} of {matrix.sum()} videos on the diagonal. A table of the largest entries off it follows."
     )
     text = element(
-        "p", f"{wrong:,} of {matrix.sum():,} videos under another class. The shade is the share of the true class: ",
+        "p",
+        f"{wrong:,} of {matrix.sum():,} videos under another class. The shade is the share of the true class: ",
         element("span", element("span", class_="key"), " right, ", class_="legend"),
         element("span", element("span", class_="key b"), " wrong.", class_="legend"),
-    )  # fmt: skip
+    )
     most = numbers.confusions(matrix, _SHOWN_CONFUSIONS)
     rows = [
         (label(names[true]), label(names[predicted]), str(count), percent(count / matrix[true].sum()))
@@ -200,26 +205,30 @@ def calibration(scores: Predictions) -> Markup:
     leaning = "overconfident" if sure > right else "underconfident"
     verdict = f"{leaning} by {100 * gap:.1f} points on average" if gap >= 0.005 else "neither over- nor underconfident"
     text = element(
-        "p", "Expected calibration error ",
+        "p",
+        "Expected calibration error ",
         element("b", element("data", percent(result.ece, 2), value=repr(result.ece))),
         f", in {numbers.BINS} bins of equal width over {len(scores.labels):,} videos. The confidence of a video is its "
         f"highest mean softmax score: {percent(sure)} on average, while {percent(right)} are right: {verdict}.",
-    )  # fmt: skip
+    )
     told = (
         f"Reliability diagram: accuracy over confidence in {numbers.BINS} bins, and the number of videos in each; "
         f"expected calibration error {percent(result.ece, 2)}. The bins follow as a table."
     )
     key = element(
-        "figcaption", "Bars: share that is right. ", "Marks: mean confidence of the bin. "
-        "Dashed: where both agree. Below: videos in each bin.",
-    )  # fmt: skip
+        "figcaption",
+        "Bars: share that is right. ",
+        "Marks: mean confidence of the bin. Dashed: where both agree. Below: videos in each bin.",
+    )
     rows = [
         (
             f"{100 * result.edges[i]:.1f} to {percent(result.edges[i + 1])}",
-            str(result.count[i]), percent(result.confidence[i]), percent(result.accuracy[i]),
+            str(result.count[i]),
+            percent(result.confidence[i]),
+            percent(result.accuracy[i]),
         )
         for i in np.flatnonzero(result.count)
-    ]  # fmt: skip
+    ]
     bins = table(("Confidence", "Videos", "Mean confidence", "Right"), rows, (1, 2, 3))
     figure = element("figure", charts.reliability(result, told), key)
     folded = element("details", element("summary", "The bins as a table"), bins)
@@ -292,9 +301,11 @@ def _scores(scores: Predictions, row: int) -> Markup:
         fill = element("i", class_=colour or None, style=f"width:{100 * values[i]:.1f}%")
         what = "true and predicted" if predicted == true else what
         cells += [
-            element("span", what, class_="soft"), label(str(scores.class_names[i])),
-            element("span", fill, class_="track"), element("span", score(values[i])),
-        ]  # fmt: skip
+            element("span", what, class_="soft"),
+            label(str(scores.class_names[i])),
+            element("span", fill, class_="track"),
+            element("span", score(values[i])),
+        ]
     return element("div", cells, class_="scores")
 
 
@@ -303,8 +314,13 @@ def _listed(scores: Predictions, rows: np.ndarray) -> Markup:
     for row in rows:
         values, true = scores.scores[row], int(scores.labels[row])
         guess = int(values.argmax())
-        body.append((
-            element("code", scores.names[row]), label(str(scores.class_names[true])), score(values[true]),
-            label(str(scores.class_names[guess])), score(values[guess]),
-        ))  # fmt: skip
+        body.append(
+            (
+                element("code", scores.names[row]),
+                label(str(scores.class_names[true])),
+                score(values[true]),
+                label(str(scores.class_names[guess])),
+                score(values[guess]),
+            )
+        )
     return table(("Video", "True", "Score", "Predicted", "Score"), body, (2, 4))

@@ -9,13 +9,17 @@ import jax
 import numpy as np
 import simplejpeg
 
-from r23d_jax import cam, checkpoint, models
-from r23d_jax.data import augment, batches, records
+from r23d_jax import models
+from r23d_jax.data import loader, records
 from r23d_jax.data.views import eval_views
 from r23d_jax.errors import UserError
-from r23d_jax.metrics import softmax
+from r23d_jax.evaluation.metrics import softmax
+from r23d_jax.inference import cam
 from r23d_jax.report.run import Run
-from r23d_jax.weights.card import Card, Preprocessing
+from r23d_jax.transforms import clip as clip_transforms
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights import checkpoint
+from r23d_jax.weights.card import Card
 
 FRAMES = 8
 _SIDE = 128  # pixels of a tile's frame at most
@@ -91,7 +95,7 @@ def collect(
     clips = _clips(dataset, positions, card.preprocessing)
     model = models.from_card(card)
     models.assign(model, {name: np.asarray(jax.device_get(value)) for name, value in flat.items()})
-    network = cam.Activations(model)
+    network = cam.ActivationMapper(model)
     drawn = [_draw(run, row, network, clip, card.preprocessing) for row, clip in zip(rows, clips, strict=True)]
     return _encode(drawn)
 
@@ -106,8 +110,8 @@ def _clips(dataset: records.VideoDataset, positions: np.ndarray, spec: Preproces
     """The network's input [T, H, W, C] for each video, made by the evaluation's own code."""
     frames = spec.frames or 64  # of a whole video, enough to look at
     plan = eval_views(dataset, positions, frames=frames, stride=spec.stride, views=1, crops=1)
-    stream = batches.eval_batches(dataset, plan, batch_size=1, process_index=0, process_count=1, threads=0, prefetch=2)
-    transform = jax.jit(augment.eval_transform(spec, 1, "float32"))
+    stream = loader.eval_batches(dataset, plan, batch_size=1, process_index=0, process_count=1, threads=0, prefetch=2)
+    transform = jax.jit(clip_transforms.eval_transform(spec, 1, "float32"))
     clips: dict[int, np.ndarray] = {}
     for batch in stream:
         video = np.asarray(transform(batch["frames"], batch["size"], batch["crop"]))
@@ -115,7 +119,7 @@ def _clips(dataset: records.VideoDataset, positions: np.ndarray, spec: Preproces
     return [clips[n] for n in range(len(positions))]
 
 
-def _draw(run: Run, row: int, network: cam.Activations, clip: np.ndarray, spec: Preprocessing) -> _Drawn:
+def _draw(run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, spec: Preprocessing) -> _Drawn:
     predicted, true = int(run.scores.scores[row].argmax()), int(run.scores.labels[row])
     classes = [predicted] if predicted == true else [predicted, true]
     seen = network(clip[None])
@@ -148,7 +152,7 @@ def to_uint8(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
     Returns:
       uint8 [T, H, W, 3]; of flow red is the horizontal and green the vertical part, both mid-grey at rest.
     """
-    pixels = np.clip(np.rint(augment.denormalise(clip, spec)), 0, 255).astype(np.uint8)
+    pixels = np.clip(np.rint(clip_transforms.denormalise(clip, spec)), 0, 255).astype(np.uint8)
     if pixels.shape[-1] == 2:
         pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 128)], axis=-1)
     return pixels

@@ -1,1 +1,1 @@
-"""Weights from elsewhere, and the card that travels with every checkpoint."""
+"""Weights: checkpoint folders and their card, files of other projects in and out, published weights by name."""

@@ -62,9 +62,15 @@ def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
 
 
 def fit(
-    source: Tensors, target: Mapping[str, Any], *, image: bool, transplant: bool, fresh: Sequence[str],
-    implied: Mapping[str, float], report: Report,
-) -> tuple[dict[str, np.ndarray], list[str]]:  # fmt: skip
+    source: Tensors,
+    target: Mapping[str, Any],
+    *,
+    image: bool,
+    transplant: bool,
+    fresh: Sequence[str],
+    implied: Mapping[str, float],
+    report: Report,
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Every leaf of the target from the source, or a reason why not.
 
     Args:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from r23d_jax import models
 from r23d_jax.errors import UserError
-from r23d_jax.models.video_resnet import Spec, mid_planes
+from r23d_jax.models.resnet import ResNetSpec, mid_planes
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -52,8 +52,7 @@ def describe(shapes: Shapes) -> Described:
         return max(found)
 
     layers = tuple(
-        1
-        + max((int(m[1]) for path in shapes if (m := re.match(rf"layer{stage}\.(\d+)\.", path))), default=-1)
+        1 + max((int(m[1]) for path in shapes if (m := re.match(rf"layer{stage}\.(\d+)\.", path))), default=-1)
         for stage in (1, 2, 3, 4)
     )
     if 0 in layers:
@@ -69,8 +68,15 @@ def describe(shapes: Shapes) -> Described:
     factorised = "stem.3.kernel" in shapes
     stem = one("stem\\.3\\.kernel" if factorised else "stem\\.0\\.kernel")
     planes = [one(rf"layer{stage}\.\d+\.conv2\.1\.(scale|bias|mean|var)")[0] for stage in (1, 4)]
-    return Described((stem[0], factorised), tuple(stages), layers, bottleneck, planes[0], planes[1] // planes[0],
-                     _mid_planes(shapes, stages, bottleneck))  # fmt: skip
+    return Described(
+        (stem[0], factorised),
+        tuple(stages),
+        layers,
+        bottleneck,
+        planes[0],
+        planes[1] // planes[0],
+        _mid_planes(shapes, stages, bottleneck),
+    )
 
 
 def _mid_planes(shapes: Shapes, stages: Sequence[str], bottleneck: bool) -> str | None:
@@ -81,7 +87,7 @@ def _mid_planes(shapes: Shapes, stages: Sequence[str], bottleneck: bool) -> str 
     return "conv" if inner == mid_planes(planes, planes, (3, 3, 3)) else "block"
 
 
-def fits(spec: Spec, found: Described, any_size: bool) -> bool:
+def fits(spec: ResNetSpec, found: Described, any_size: bool) -> bool:
     """Whether tensors of that description are of that network.
 
     Args:

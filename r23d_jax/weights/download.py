@@ -10,15 +10,11 @@ import urllib.request
 from pathlib import Path
 
 from r23d_jax.errors import UserError, one_line
+from r23d_jax.runtime.files import cache_dir
 from r23d_jax.weights import registry
 
 _CHUNK = 1 << 18
 _TIMEOUT = 30.0  # seconds without a byte
-
-
-def cache_dir() -> Path:
-    """`$R23D_CACHE`, or `~/.cache/r23d_jax`."""
-    return Path(os.environ.get("R23D_CACHE") or Path.home() / ".cache" / "r23d_jax")
 
 
 def fetch(name: str) -> Path:
@@ -46,9 +42,7 @@ def _fetch_file(file: registry.File) -> Path:
         return wanted
     if not path.is_file():
         if not file.direct:
-            raise UserError(
-                f"{file.name}: no program may fetch it; download it from {file.url} and put it at {path}"
-            )
+            raise UserError(f"{file.name}: no program may fetch it; download it from {file.url} and put it at {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
         _download(file, partial, path)
@@ -84,9 +78,7 @@ def _download(file: registry.File, partial: Path, path: Path) -> None:
         reason = one_line(getattr(error, "reason", None) or error)
         raise UserError(f"{file.name}: no download ({reason}); try again to go on, or {by_hand}") from None
     if total is not None and done != total:
-        raise UserError(
-            f"{file.name}: the connection broke at {done} of {total} bytes; try again to go on from there"
-        )
+        raise UserError(f"{file.name}: the connection broke at {done} of {total} bytes; try again to go on from there")
 
 
 def _copy(response, out, name: str, done: int, total: int | None) -> int:

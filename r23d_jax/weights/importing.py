@@ -9,8 +9,9 @@ import numpy as np
 
 from r23d_jax import models
 from r23d_jax.errors import UserError
-from r23d_jax.weights import adapt, architecture, download, families, presets, readers, registry
+from r23d_jax.weights import adapt, architecture, download, families, readers, registry
 from r23d_jax.weights.card import Card
+from r23d_jax.weights.families import presets
 from r23d_jax.weights.mapping import Table
 
 _COUNTER = ".num_batches_tracked"
@@ -85,7 +86,7 @@ def convert(
       UserError: with every tensor that does not fit.
     """
     path, published = locate(source)
-    read = readers.read(path)
+    read = readers.read_tensors(path)
     origin = str(source)
     family, table = families.recognise(read.tensors, origin)
     ours, unused, errors = table.convert(read.tensors)
@@ -94,9 +95,7 @@ def convert(
         arch = arch or published.arch
     theirs, arch = _networks(family, shapes, arch, origin, errors)
     if published is not None and theirs not in (None, models.canonical(published.arch)):
-        raise UserError(
-            f"{origin}: {read.path} holds {theirs}, not {published.arch}: remove it, or fetch it again"
-        )
+        raise UserError(f"{origin}: {read.path} holds {theirs}, not {published.arch}: remove it, or fetch it again")
     published = published or _identify(read, family)
 
     report = adapt.Report(unused=unused)
@@ -110,9 +109,14 @@ def convert(
         arguments["in_channels"] = in_channels
     target = architecture.leaves(architecture.abstract(arch, arguments))
     values, wrong = adapt.fit(
-        ours, target, image=family.image, transplant=theirs is not None and theirs != models.canonical(arch),
-        fresh=family.fresh, implied=family.implied, report=report,
-    )  # fmt: skip
+        ours,
+        target,
+        image=family.image,
+        transplant=theirs is not None and theirs != models.canonical(arch),
+        fresh=family.fresh,
+        implied=family.implied,
+        report=report,
+    )
     what = (
         f"these are weights of {theirs}, not of {arch}"
         if theirs not in (None, models.canonical(arch))
@@ -142,14 +146,10 @@ def _networks(
     if family.image or family.archs == ("i3d",):
         if arch is None and len(family.archs) > 1:
             fitting = [name for name in family.archs if _same_depth(name, shapes)]
-            raise UserError(
-                f"{origin}: a 2D ResNet: say with --arch what to inflate it to: {', '.join(fitting)}"
-            )
+            raise UserError(f"{origin}: a 2D ResNet: say with --arch what to inflate it to: {', '.join(fitting)}")
         chosen = arch or family.archs[0]
         if models.canonical(chosen) not in family.archs:
-            raise UserError(
-                f"{origin}: {family.name} weights cannot become {chosen}, only {', '.join(family.archs)}"
-            )
+            raise UserError(f"{origin}: {family.name} weights cannot become {chosen}, only {', '.join(family.archs)}")
         return (None if family.image else "i3d"), chosen
     try:
         found = architecture.describe(shapes)
@@ -157,9 +157,7 @@ def _networks(
             return models.canonical(arch), arch
         theirs = architecture.recognise(shapes, family.archs, origin)
     except UserError as error:
-        raise UserError(
-            "; ".join([str(error) if origin in str(error) else f"{origin}: {error}", *errors])
-        ) from None
+        raise UserError("; ".join([str(error) if origin in str(error) else f"{origin}: {error}", *errors])) from None
     spec = models.SPECS.get(models.canonical(arch or theirs))
     # R2D's stem is another sum; and blocks are neither dropped nor doubled.
     if spec is None or (arch is not None and (spec.stem == "frames" or spec.layers != found.layers)):
@@ -182,7 +180,7 @@ def _same_depth(name: str, shapes: architecture.Shapes) -> bool:
     return spec.layers == found.layers and spec.bottleneck == found.bottleneck
 
 
-def _identify(read: readers.Source, family: families.Family) -> registry.Published | None:
+def _identify(read: readers.TensorFile, family: families.Family) -> registry.Published | None:
     """The publication that a file is, by its hash."""
     blob = ""
     if family.archs == ("i3d",) and read.format != "safetensors" and read.path.is_file():
@@ -224,10 +222,16 @@ def _counters(tensors: Mapping[str, np.ndarray], table: Table) -> dict[str, int]
 
 
 def _card(
-    read: readers.Source, family: families.Family, published: registry.Published | None, theirs: str | None,
-    arch: str, arguments: Mapping[str, object], labels: Sequence[str] | None, report: adapt.Report,
+    read: readers.TensorFile,
+    family: families.Family,
+    published: registry.Published | None,
+    theirs: str | None,
+    arch: str,
+    arguments: Mapping[str, object],
+    labels: Sequence[str] | None,
+    report: adapt.Report,
     notes: list[str],
-) -> Card:  # fmt: skip
+) -> Card:
     canonical, classes = models.canonical(arch), arguments["num_classes"]
     unchanged = theirs == canonical and not report.channels and "fc.kernel" not in report.fresh
     channels, frames = arguments["in_channels"], arguments.get("frames")
@@ -236,9 +240,7 @@ def _card(
     else:
         preprocessing = family.preprocessing(theirs or canonical, channels, frames)
         if family.name in ("torchvision", "vmz") and frames is None and theirs is not None:
-            notes.append(
-                f"the file does not say how long its clips were: taken to be {preprocessing.frames} frames"
-            )
+            notes.append(f"the file does not say how long its clips were: taken to be {preprocessing.frames} frames")
     model = {
         "num_classes": classes,
         "frames": frames or preprocessing.frames or 64,
@@ -248,21 +250,32 @@ def _card(
     }
     spec_epsilon = 1e-3 if canonical == "i3d" else models.SPECS[theirs or canonical].epsilon
     return Card(
-        arch=arch, model=model, labels=_labels(labels, classes, family, published, report, notes),
+        arch=arch,
+        model=model,
+        labels=_labels(labels, classes, family, published, report, notes),
         preprocessing=preprocessing,
         bn_epsilon=spec_epsilon if family.epsilon is None else family.epsilon,
         init=_init(read, family, published, theirs, canonical, report),
-        source={"file": read.file, "sha256": read.sha256, "family": family.name, "arch": theirs or "2D",
-                "published": published.name if published else ""},
+        source={
+            "file": read.file,
+            "sha256": read.sha256,
+            "family": family.name,
+            "arch": theirs or "2D",
+            "published": published.name if published else "",
+        },
         licence=published.licence if published else family.licence,
         published=published.scores if published and unchanged else (),
-    )  # fmt: skip
+    )
 
 
 def _labels(
-    labels: Sequence[str] | None, classes: int, family: families.Family,
-    published: registry.Published | None, report: adapt.Report, notes: list[str],
-) -> tuple[str, ...]:  # fmt: skip
+    labels: Sequence[str] | None,
+    classes: int,
+    family: families.Family,
+    published: registry.Published | None,
+    report: adapt.Report,
+    notes: list[str],
+) -> tuple[str, ...]:
     if labels is not None:
         if len(labels) != classes:
             raise UserError(f"--labels: {len(labels)} names for {classes} classes")
@@ -272,18 +285,20 @@ def _labels(
     if published is not None:
         return presets.kinetics400() if published.labels == "kinetics400" else ()
     if classes == 400 and family.kinetics:
-        notes.append(
-            "400 classes: taken to be Kinetics-400's in their published order; --labels says otherwise"
-        )
+        notes.append("400 classes: taken to be Kinetics-400's in their published order; --labels says otherwise")
         return presets.kinetics400()
     notes.append(f"the names of its {classes} classes are not known: give them with --labels")
     return ()
 
 
 def _init(
-    read: readers.Source, family: families.Family, published: registry.Published | None, theirs: str | None,
-    arch: str, report: adapt.Report,
-) -> str:  # fmt: skip
+    read: readers.TensorFile,
+    family: families.Family,
+    published: registry.Published | None,
+    theirs: str | None,
+    arch: str,
+    report: adapt.Report,
+) -> str:
     trained = f", {published.pretrained}" if published else ""
     origin = f"{family.name} weights {read.file}{trained}"
     if theirs is None:

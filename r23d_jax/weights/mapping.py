@@ -20,7 +20,7 @@ _OIHW_TO_HWIO = (2, 3, 1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Module:
+class Rule:
     """One layer: its name in the source, its path here, and its kind.
 
     Kinds: "conv" and "conv2d" (no bias), "bn", "linear" (a matrix), "pointwise" (a linear layer that the
@@ -85,7 +85,7 @@ SLIM = Scheme(
 class Table:
     """A family's rules, usable in both directions."""
 
-    def __init__(self, modules: Sequence[Module], scheme: Scheme, unused: Mapping[str, str] | None = None):
+    def __init__(self, modules: Sequence[Rule], scheme: Scheme, unused: Mapping[str, str] | None = None):
         """
         Args:
           modules: the rules.
@@ -106,14 +106,16 @@ class Table:
 
     def to_ours(self, name: str) -> tuple[str, str]:
         """`(our path, kind)` of a source's tensor; `KeyError` with the reason if not exactly one rule has it."""
-        found = {(_fill(ours, match), kind) for theirs, _, _, ours, kind in self._rules
-                 if (match := theirs.fullmatch(name))}  # fmt: skip
+        found = {
+            (_fill(ours, match), kind) for theirs, _, _, ours, kind in self._rules if (match := theirs.fullmatch(name))
+        }
         return _only(name, found)
 
     def to_source(self, path: str) -> tuple[str, str]:
         """`(source's name, kind)` of one of our paths."""
-        found = {(_fill(source, match), kind) for _, ours, source, _, kind in self._rules
-                 if (match := ours.fullmatch(path))}  # fmt: skip
+        found = {
+            (_fill(source, match), kind) for _, ours, source, _, kind in self._rules if (match := ours.fullmatch(path))
+        }
         return _only(path, found)
 
     def convert(
@@ -200,9 +202,7 @@ def _to_their_layout(value: np.ndarray, kind: str, path: str, scheme: Scheme) ->
         return value.T if scheme.out_first else value
     if kind in ("pointwise", "pointwise2d"):
         ones = (1,) * (3 if kind == "pointwise" else 2)
-        return (
-            value.T.reshape(value.T.shape + ones) if scheme.out_first else value.reshape(ones + value.shape)
-        )
+        return value.T.reshape(value.T.shape + ones) if scheme.out_first else value.reshape(ones + value.shape)
     if kind == "conv2d":
         if value.shape[0] != 1:
             raise KeyError(f"{path}: a kernel over {value.shape[0]} frames has no place in a 2D network")

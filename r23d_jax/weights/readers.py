@@ -24,7 +24,7 @@ _TF_V1_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a TF
 
 
 @dataclasses.dataclass
-class Source:
+class TensorFile:
     """What was read.
 
     Attributes:
@@ -44,7 +44,7 @@ class Source:
     left_out: tuple[str, ...] = ()
 
 
-def read(path: str | Path) -> Source:
+def read_tensors(path: str | Path) -> TensorFile:
     """Reads a `.pth/.pt/.tar`, `.safetensors`, Caffe2 `.pkl` or TensorFlow checkpoint (prefix or folder).
 
     Raises:
@@ -55,9 +55,7 @@ def read(path: str | Path) -> Source:
     if prefix is not None:
         return _read_tensorflow(path, prefix)
     if path.is_dir():
-        raise UserError(
-            f"{path}: a folder with neither a TensorFlow checkpoint (*.index) nor a card.json in it"
-        )
+        raise UserError(f"{path}: a folder with neither a TensorFlow checkpoint (*.index) nor a card.json in it")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with path.open("rb") as file:
@@ -67,17 +65,15 @@ def read(path: str | Path) -> Source:
     _refuse_text(path, start)
     if start.startswith(b"PK\x03\x04") or start.startswith(_TORCH_LEGACY):
         tensors, left_out = _read_torch(path, zipped=start.startswith(b"PK"))
-        return Source(path, "torch", tensors, path.name, sha256(path), left_out)
+        return TensorFile(path, "torch", tensors, path.name, sha256(path), left_out)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27:
-        return Source(path, "safetensors", _read_safetensors(path), path.name, sha256(path))
+        return TensorFile(path, "safetensors", _read_safetensors(path), path.name, sha256(path))
     if end == _TF_V1_MAGIC:
         return _read_tensorflow(path, path)
     if start[:1] == b"\x80" or path.suffix == ".pkl":
         tensors, left_out = pickles.read_caffe2(path)
-        return Source(path, "caffe2", tensors, path.name, sha256(path), left_out)
-    raise UserError(
-        f"{path}: neither a PyTorch, safetensors, Caffe2 nor TensorFlow file (starts with {start[:8]!r})"
-    )
+        return TensorFile(path, "caffe2", tensors, path.name, sha256(path), left_out)
+    raise UserError(f"{path}: neither a PyTorch, safetensors, Caffe2 nor TensorFlow file (starts with {start[:8]!r})")
 
 
 def sha256(path: Path) -> str:
@@ -91,9 +87,7 @@ def _refuse_text(path: Path, start: bytes) -> None:
     if not start:
         raise UserError(f"{path}: empty file")
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise UserError(
-            f"{path}: a web page, not weights (an error page saved under this name?); download it again"
-        )
+        raise UserError(f"{path}: a web page, not weights (an error page saved under this name?); download it again")
     if text.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
 
@@ -172,17 +166,13 @@ def _unwrap(path: Path, loaded: Any, tensor_type: type) -> tuple[dict[str, Any],
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not a state dict")
     wrapped = [name for name in _WRAPPERS if is_state(loaded.get(name))]
     if len(wrapped) > 1 and not is_state(loaded):
-        raise UserError(
-            f"{path}: more than one state dict in it ({', '.join(wrapped)}); save one of them alone"
-        )
+        raise UserError(f"{path}: more than one state dict in it ({', '.join(wrapped)}); save one of them alone")
     chosen = loaded[wrapped[0]] if wrapped else loaded
     others = [str(key) for key in loaded if wrapped and key != wrapped[0]]
     state = {str(key): value for key, value in chosen.items() if isinstance(value, tensor_type)}
     strangers = [str(key) for key, value in chosen.items() if not isinstance(value, tensor_type)]
     if not state:
-        raise UserError(
-            f"{path}: no tensors in it, only {', '.join(map(str, list(loaded)[:6])) or 'nothing'}"
-        )
+        raise UserError(f"{path}: no tensors in it, only {', '.join(map(str, list(loaded)[:6])) or 'nothing'}")
     return state, tuple(others + strangers)
 
 
@@ -220,14 +210,12 @@ def _tensorflow_prefix(path: Path) -> Path | None:
         found = sorted(path.glob("*.index"))
         if len(found) > 1:
             names = ", ".join(p.stem for p in found)
-            raise UserError(
-                f"{path}: several TensorFlow checkpoints in it ({names}); name one, without .index"
-            )
+            raise UserError(f"{path}: several TensorFlow checkpoints in it ({names}); name one, without .index")
         return found[0].with_suffix("") if found else None
     return None
 
 
-def _read_tensorflow(path: Path, prefix: Path) -> Source:
+def _read_tensorflow(path: Path, prefix: Path) -> TensorFile:
     data = prefix if prefix.is_file() else prefix.with_name(prefix.name + ".data-00000-of-00001")
     if not data.is_file():
         raise UserError(f"{path}: incomplete TensorFlow checkpoint: {data.name} is missing beside the index")
@@ -239,7 +227,5 @@ def _read_tensorflow(path: Path, prefix: Path) -> Source:
         reader = tf.train.load_checkpoint(str(prefix))
         tensors = {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, ValueError, RuntimeError, SystemError, LookupError, MemoryError) as error:
-        raise UserError(
-            f"{path}: damaged or truncated TensorFlow checkpoint ({one_line(error)[:160]})"
-        ) from None
-    return Source(path, "tensorflow", tensors, data.name, sha256(data))
+        raise UserError(f"{path}: damaged or truncated TensorFlow checkpoint ({one_line(error)[:160]})") from None
+    return TensorFile(path, "tensorflow", tensors, data.name, sha256(data))

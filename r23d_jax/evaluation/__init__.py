@@ -1,0 +1,1 @@
+"""Scores: every view of every test video exactly once, metrics over them, and what is written of them."""

@@ -1,0 +1,150 @@
+"""Exact video-level evaluation: every expected view seen once, summed under a mask, divided once.
+
+Logits of clips are gathered on the host and summed in float64 in a fixed order, so the counts are the same
+for any batch size and number of devices or hosts. A result exists only after the proof of coverage.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from r23d_jax.data import loader, records
+from r23d_jax.data import views as planning
+from r23d_jax.errors import UserError
+from r23d_jax.evaluation import metrics
+from r23d_jax.evaluation.predictions import Predictions
+from r23d_jax.runtime.mesh import Batch, to_device
+from r23d_jax.transforms.spec import Preprocessing
+
+
+def evaluate(
+    eval_step: Callable[..., Any],
+    weights: Any,
+    dataset: records.VideoDataset,
+    positions: np.ndarray,
+    *,
+    spec: Preprocessing,
+    views: str | int,
+    crops: int,
+    batch_size: int,
+    mesh: Mesh,
+    threads: int = 0,
+    processes: int = 0,
+    prefetch: int = 2,
+    progress: bool = True,
+    before_batch: Callable[[], None] = lambda: None,
+) -> Predictions:
+    """Evaluates the videos at `positions`.
+
+    Args:
+      eval_step: jitted `(weights, batch) -> (logits, index)`, both replicated.
+      weights: handed to it.
+      dataset, positions: which videos, in the order of the result.
+      spec: frames and stride of a clip.
+      views: "dense" for every non-overlapping clip, "segments" for one of evenly spread frames, a number of
+        uniformly spread clips, or "whole" for the whole video: see `data.views.whole_views`. Whole videos are
+        evaluated length by length, so one program a length is compiled.
+      crops: 1 or 3.
+      batch_size: views of `spec.frames` frames a step, over all devices; fewer where whole videos are longer, so
+        that a batch has no more frames. Rounded up to divide over the devices.
+      mesh, threads, prefetch: as in training.
+      processes: as in training; whole videos are decoded in threads, for processes would start anew every length.
+      progress: show a bar.
+      before_batch: called before every batch, in all processes alike; what it raises ends the evaluation.
+
+    Raises:
+      UserError: if any view was not seen exactly once. Nothing is reported then.
+    """
+    plans = planning.plans(
+        dataset, positions, frames=spec.frames, stride=spec.stride, max_frames=spec.max_frames, views=views, crops=crops
+    )
+    total = sum(map(len, plans))
+    shown = progress and jax.process_index() == 0
+    bar = tqdm(total=total, unit="clip", desc="evaluate", leave=False, disable=None if shown else True)
+    parts = []
+    with bar:
+        for plan in plans:
+            size = max(1, batch_size * spec.frames // plan.indices.shape[1]) if views == "whole" else batch_size
+            size = -(-min(size, len(plan)) // mesh.size) * mesh.size
+            stream = loader.eval_batches(
+                dataset,
+                plan,
+                batch_size=size,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+                threads=threads,
+                processes=processes if len(plans) == 1 else 0,
+                prefetch=prefetch,
+            )
+            with stream:
+                on_device = to_device(stream, mesh)
+                parts.append(_logits(eval_step, weights, on_device, len(plan), bar, before_batch))
+    logits, seen = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if not np.all(seen == 1):
+        missed, twice = int(np.sum(seen == 0)), int(np.sum(seen > 1))
+        raise UserError(f"evaluation refused: of {total} views {missed} were not seen, {twice} more than once")
+    video = np.concatenate([plan.video for plan in plans])
+    if not np.all(np.isfinite(logits)):
+        name = dataset.videos[positions[video[np.argmin(np.isfinite(logits).all(axis=1))]]].name
+        raise UserError(f"evaluation refused: the network's output for video {name} is not finite")
+    return _average(dataset, positions, video, logits)
+
+
+def _logits(
+    eval_step: Callable[..., Any],
+    weights: Any,
+    stream: Iterable[Batch],
+    count: int,
+    bar: tqdm,
+    before_batch: Callable[[], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Runs the batches: logits float32 [count, C] of each view, and int64 [count], how often it was seen."""
+    logits, seen = None, np.zeros(count, np.int64)
+
+    def collect(output):
+        nonlocal logits
+        rows, index = jax.device_get(output)
+        if logits is None:
+            logits = np.zeros((count, rows.shape[1]), np.float32)
+        valid = index >= 0
+        logits[index[valid]] = rows[valid]
+        np.add.at(seen, index[valid], 1)
+        bar.update(int(valid.sum()))
+
+    pending = None
+    for batch in stream:
+        before_batch()
+        output = eval_step(weights, batch)
+        if pending is not None:  # one batch behind, so that the device need not wait for the host
+            collect(pending)
+        pending = output
+    collect(pending)
+    return logits, seen
+
+
+def _average(dataset, positions, video, logits) -> Predictions:
+    videos = [dataset.videos[p] for p in positions]
+    labels = np.asarray([video.label for video in videos], np.int32)
+    clips = np.bincount(video, minlength=len(videos))
+    if not np.all(clips):
+        raise UserError(f"evaluation refused: no view of video {videos[int(np.argmin(clips))].name}")
+
+    def mean(values):
+        total = np.zeros((len(videos), values.shape[1]), np.float64)
+        np.add.at(total, video, values)
+        return (total / clips[:, None]).astype(np.float32)
+
+    right = metrics.ranks(logits, labels[video]) < 1
+    return Predictions(
+        names=np.asarray([video.name for video in videos]),
+        labels=labels,
+        scores=mean(metrics.softmax(logits)),
+        logits=mean(logits.astype(np.float64)),
+        clips=clips.astype(np.int32),
+        class_names=np.asarray(dataset.class_names),
+        clip_top1=float(np.mean(right)),
+    )

@@ -1,0 +1,217 @@
+"""The score of a checkpoint: evaluated, with its protocol, written to the workdir."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from r23d_jax import models
+from r23d_jax.data import records
+from r23d_jax.errors import UserError
+from r23d_jax.evaluation.evaluate import evaluate
+from r23d_jax.evaluation.predictions import Predictions
+from r23d_jax.evaluation.protocol import describe_protocol
+from r23d_jax.evaluation.step import make_eval_step
+from r23d_jax.models.functional import Functional
+from r23d_jax.models.ops import convolution
+from r23d_jax.runtime import hosts
+from r23d_jax.runtime.files import write_json
+from r23d_jax.runtime.mesh import create_mesh, replicate, replicated
+from r23d_jax.runtime.workdir import commit, facts
+from r23d_jax.transforms import clip as clip_transforms
+from r23d_jax.weights import checkpoint, loading
+from r23d_jax.weights.card import Card
+
+
+class Evaluated(NamedTuple):
+    """An evaluation: what `results.json` holds, and what was evaluated on what."""
+
+    results: dict[str, Any]
+    dataset: records.VideoDataset
+    weights: dict[str, Any]
+    card: Card
+
+
+def evaluate_checkpoint(
+    config: ConfigDict, workdir: Path, which: str = "last", source: Path | None = None
+) -> Evaluated:
+    """Evaluates a checkpoint of the workdir or, where `which` is "init", the weights of `config.init_from`.
+
+    The card of the weights decides network and preprocessing; the config decides data set, views and
+    batch, and the length of a clip where the card leaves it open (I3D takes whole videos). The weights are
+    `source`'s, another workdir or a checkpoint folder, where that is given. Writes `results.json` and
+    `predictions.npz`.
+    """
+    workdir = Path(workdir)
+    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    if which == "init":
+        if not config.init_from:
+            raise UserError("--which init: config.init_from is empty; name the weights to evaluate")
+        weights, card = loading.load_flat(config.init_from, config.arch)
+        step, name = 0, f"weights of {config.init_from}, not trained here"
+    else:
+        folder = checkpoint.find(source or workdir, which)
+        weights, card = checkpoint.load_weights(folder)
+        step = int(folder.name) if folder.name.isdigit() else 0
+        chosen = which == "best" and checkpoint.best_step(folder.parent.parent) is not None
+        name = "best checkpoint by top1 on these test videos" if chosen else "last checkpoint"
+        if folder == source:
+            name = f"checkpoint {folder.name}"
+    _check_labels(card, dataset)
+    _check_frames(card, dataset)
+    _check_input(config, card, dataset)
+    trained_on = card.source.get("split", config.dataset.split)
+    if trained_on != config.dataset.split:
+        raise UserError(
+            f"{workdir}: trained on split {trained_on}, so test videos of split {config.dataset.split} were among its "
+            f"training videos; set --config.dataset.split={trained_on}"
+        )
+    spec = card.preprocessing
+    if not spec.frames and config.eval.views != "whole" and jax.process_index() == 0:
+        print(
+            f"these weights' own protocol is the whole video: --config.eval.views=whole; evaluating "
+            f"{config.clip.frames}-frame clips instead (eval.views={config.eval.views})",
+            file=sys.stderr,
+        )
+    if spec.input != (seen := dataclasses.replace(spec, channels=dataset.channels, flow=dataset.flow)).input:
+        name += f", trained on {spec.input}"
+        spec = seen  # the protocol tells what was looked at
+    spec = dataclasses.replace(spec, frames=spec.frames or config.clip.frames)
+    mesh = create_mesh()
+    network = Functional(models.from_card(card, dtype=config.dtype))
+    evaluator = Evaluator(config, dataset, network, spec, card, mesh)
+    hosts.assert_equal(facts(config, dataset) | {"checkpoint": card.tensors_sha256, "step": step})
+    weights = replicate(weights, mesh)
+    results, predictions = evaluator.run(weights, step, card.init, name)
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_results(workdir, results, predictions)
+    hosts.barrier("results")
+    return Evaluated(results, dataset, weights, card)
+
+
+def write_results(workdir: Path, results: dict[str, Any], predictions: Predictions) -> None:
+    """Writes `predictions.npz` and `results.json`."""
+    predictions.save(workdir / "predictions.npz")
+    write_json(workdir / "results.json", results)
+
+
+class Evaluator:
+    """Evaluates one network on one data set's test videos; compiled once, or once a length for whole videos."""
+
+    def __init__(self, config, dataset, network, spec, card, mesh):
+        self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
+        self._positions = dataset.subset(config.dataset.split, "test")
+        if config.eval.views == "whole":
+            _check_any_length(card)
+            self._spec = dataclasses.replace(spec, max_frames=config.eval.max_frames or spec.max_frames)
+        step = make_eval_step(network, clip_transforms.eval_transform(spec, config.eval.crops, config.dtype))
+        self._step = jax.jit(step, out_shardings=replicated(mesh), compiler_options=convolution.compiler_options())
+
+    def run(
+        self,
+        weights,
+        step: int,
+        init: str,
+        which: str = "last checkpoint, not chosen by test score",
+        before_batch: Callable[[], None] = lambda: None,
+    ):
+        """`(results, predictions)`; the results are those of `results.json`. `before_batch` as in `evaluate`."""
+        config, options = self._config, self._config.eval
+        predictions = evaluate(
+            self._step,
+            weights,
+            self._dataset,
+            self._positions,
+            spec=self._spec,
+            views=options.views,
+            crops=options.crops,
+            batch_size=options.batch_size or config.batch_size,
+            mesh=self._mesh,
+            threads=config.workers,
+            processes=config.processes,
+            prefetch=config.prefetch,
+            before_batch=before_batch,
+        )
+        protocol = describe_protocol(
+            self._spec,
+            views=options.views,
+            crops=options.crops,
+            stored=self._dataset.stored_size,
+            split=config.dataset.split,
+            dtype=config.dtype,
+            weights=which,
+        )
+        results = {
+            "dataset": self._dataset.full_name,
+            "input": self._spec.input,
+            "split": config.dataset.split,
+            "protocol": protocol,
+            "videos_expected": len(self._positions),
+            "videos_evaluated": len(predictions.names),
+            **predictions.results(),
+            "step": step,
+            "arch": self._card.arch,
+            "width": self._card.model.get("width") or 64,
+            "init": init,
+            "seed": config.seed,
+            "commit": commit(),
+            "dataset_fingerprint": self._dataset.fingerprint,
+        }
+        return results, predictions
+
+
+def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
+    if tuple(card.labels) != tuple(dataset.class_names):
+        differ = [name for name in card.labels if name not in set(dataset.class_names)]
+        raise UserError(
+            f"the checkpoint knows {len(card.labels)} classes, {dataset.full_name} has {len(dataset.class_names)}"
+            + (f" (without {differ[0]}, for one)" if differ else "")
+            + ": fine-tune it on this data set first (init_from)"
+        )
+
+
+def _check_any_length(card: Card) -> None:
+    spec = models.SPECS.get(models.canonical(card.arch))
+    if spec is not None and spec.stem == "frames":
+        raise UserError(
+            f"config.eval.views='whole': {card.arch} takes clips of exactly {card.model['frames']} frames; use 'dense'"
+        )
+
+
+def _check_input(config: ConfigDict, card: Card, dataset: records.VideoDataset) -> None:
+    """RGB is not flow; and flow of another algorithm has other magnitudes, so it needs an explicit word."""
+    trained = card.preprocessing
+    given = dataclasses.replace(trained, channels=dataset.channels, flow=dataset.flow)
+    if given.channels != trained.channels or (given.flow != trained.flow and not config.init_other_input):
+        way = "" if given.channels != trained.channels else ", or set --config.init_other_input=true"
+        raise UserError(
+            f"dataset.name={dataset.full_name}: holds {given.input}, the checkpoint was trained on {trained.input}; "
+            f"name a data set of that{way}"
+        )
+
+
+def _check_frames(card: Card, dataset: records.VideoDataset) -> None:
+    """Frames stored in another shape than the weights were trained on would be seen squeezed."""
+    stored, trained = dataset.stored_as, card.source.get("stored")
+    resize = card.preprocessing.resize
+    if trained is None and isinstance(resize, tuple):  # imported weights: their frames have this shape
+        trained = stored if not isinstance(stored, list) else list(resize)
+        contradicts = trained != stored and abs(stored[1] / stored[0] / (resize[1] / resize[0]) - 1) > 0.02
+    else:
+        contradicts = trained is not None and trained != stored
+    if contradicts:
+        raise UserError(
+            f"{dataset.full_name} stores its frames as {_shape(stored)}, the checkpoint expects {_shape(trained)}: "
+            "build the data set in that size"
+        )
+
+
+def _shape(stored: Any) -> str:
+    if isinstance(stored, list):
+        return "x".join(map(str, stored))
+    return f"short side {stored}" if isinstance(stored, int) else str(stored)

@@ -1,0 +1,169 @@
+"""Late fusion: an RGB and an optical-flow network's scores of the same videos, averaged.
+
+K. Simonyan and A. Zisserman, "Two-Stream Convolutional Networks for Action Recognition in Videos", NeurIPS 2014,
+average softmax scores; DeepMind's I3D adds logits. Both are computed here.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r23d_jax import config as configs
+from r23d_jax.errors import UserError
+from r23d_jax.evaluation.predictions import Predictions
+from r23d_jax.evaluation.results import read_results as read_results
+from r23d_jax.runtime.workdir import commit
+
+_ALONE = ("dataset", "input", "protocol", "arch", "width", "init", "step", "seed", "commit", "clip_top1")
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamPredictions:
+    """What one network says of the test videos.
+
+    Attributes:
+      origin: where it was read, for messages.
+      predictions: of its evaluation.
+      results: `results.json` of the same evaluation, {} where there is none beside the predictions.
+    """
+
+    origin: Path
+    predictions: Predictions
+    results: dict[str, Any]
+
+
+def read_stream(path: Path) -> StreamPredictions:
+    """Reads a workdir's evaluation, or a predictions.npz and the results.json beside it if there is one.
+
+    Raises:
+      UserError: damaged, or the two are not of one evaluation.
+    """
+    path = path / "predictions.npz" if path.is_dir() else path
+    predictions, beside = Predictions.load(path), path.with_name("results.json")
+    if not beside.is_file():
+        return StreamPredictions(path, predictions, {})
+    results = read_results(beside)
+    same = results.get("top1") == predictions.results()["top1"]
+    if not same or results.get("videos_evaluated") != len(predictions.names):
+        raise UserError(f"{beside}: not of the same evaluation as {path.name} beside it; evaluate again")
+    predictions = dataclasses.replace(predictions, clip_top1=results.get("clip_top1", math.nan))
+    return StreamPredictions(path, predictions, results)
+
+
+def fuse(
+    rgb: StreamPredictions, flow: StreamPredictions, weights: tuple[float, float] = (1.0, 1.0)
+) -> tuple[dict[str, Any], Predictions]:
+    """Weighted means of both streams' video scores, softmaxes and logits each.
+
+    Args:
+      rgb, flow: of the same test videos, in any order.
+      weights: of the two; only their ratio counts.
+
+    Returns:
+      What `results.json` holds, and the predictions: `scores` the mean of softmaxes, by which `top1` goes, `logits`
+      the mean of logits, by which `top1_logit_mean` goes; `clips` counts the views of both.
+
+    Raises:
+      UserError: other videos, labels, classes or splits; not an RGB and a flow stream; or useless weights.
+    """
+    if not all(weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
+        raise UserError(f"--weights {weights[0]:g},{weights[1]:g}: must be numbers of at least 0, not both 0")
+    _check_inputs(rgb, flow)
+    a, b = rgb.predictions, _in_order_of(rgb, flow)
+    shares = [weight / sum(weights) for weight in weights]
+
+    def mean(x, y):
+        return (shares[0] * x.astype(np.float64) + shares[1] * y.astype(np.float64)).astype(np.float32)
+
+    clips = a.clips + b.clips
+    of_clips = (a.clip_top1 * a.clips.sum() + b.clip_top1 * b.clips.sum()) / clips.sum()
+    fused = dataclasses.replace(
+        a, scores=mean(a.scores, b.scores), logits=mean(a.logits, b.logits), clips=clips, clip_top1=float(of_clips)
+    )
+    return _results(rgb, flow, weights, fused), fused
+
+
+def _results(
+    rgb: StreamPredictions, flow: StreamPredictions, weights: tuple[float, float], fused: Predictions
+) -> dict[str, Any]:
+    def both(key):
+        return " + ".join(str(stream.results.get(key, "unknown")) for stream in (rgb, flow))
+
+    scores = fused.results()
+    if math.isnan(scores["clip_top1"]):  # a bare predictions.npz does not say it
+        del scores["clip_top1"]
+    seeds = {stream.results.get("seed") for stream in (rgb, flow)}
+    return {
+        "dataset": both("dataset"),
+        "input": both("input"),
+        "split": str(rgb.results.get("split") or flow.results.get("split") or "unknown"),
+        "protocol": (
+            f"two streams: mean of their video-level scores, weights {weights[0]:g} (rgb) and {weights[1]:g} (flow); "
+            f"rgb: {_protocol(rgb)}; flow: {_protocol(flow)}"
+        ),
+        "videos_expected": len(fused.names),
+        "videos_evaluated": len(fused.names),
+        **scores,
+        "step": max(stream.results.get("step", 0) for stream in (rgb, flow)),
+        "arch": both("arch"),
+        "init": both("init"),
+        **({"seed": seeds.pop()} if len(seeds) == 1 and None not in seeds else {}),
+        "commit": commit(),
+        "dataset_fingerprint": both("dataset_fingerprint"),
+        "weights": list(weights),
+        "streams": [_alone(name, stream) for name, stream in zip(configs.STREAMS, (rgb, flow), strict=True)],
+    }
+
+
+def _alone(name: str, stream: StreamPredictions) -> dict[str, Any]:
+    scores = {key: value for key, value in stream.predictions.results().items() if not math.isnan(value)}
+    return {"stream": name, **{key: stream.results[key] for key in _ALONE if key in stream.results}, **scores}
+
+
+def _protocol(stream: StreamPredictions) -> str:
+    return stream.results.get("protocol", f"as {stream.origin.name} has it, without the results.json that says how")
+
+
+def _check_inputs(rgb: StreamPredictions, flow: StreamPredictions) -> None:
+    """Each must be what its place says, as far as that is known."""
+    for stream, wanted in ((rgb, "rgb"), (flow, "flow")):
+        found = stream.results.get("input", wanted)
+        if not found.startswith(wanted) or "streams" in stream.results:
+            raise UserError(f"{stream.origin}: {found}, where a stream of {wanted} is due; the order is RGB, FLOW")
+    data = [stream.results.get("dataset_fingerprint") for stream in (rgb, flow)]
+    same = np.array_equal(rgb.predictions.scores, flow.predictions.scores)
+    if (data[0] and data[0] == data[1]) or same:
+        raise UserError(f"{flow.origin}: evaluated on the same data as {rgb.origin}, so not the flow beside that RGB")
+    known = [str(stream.results["split"]) for stream in (rgb, flow) if "split" in stream.results]
+    if len(set(known)) > 1:
+        raise UserError(f"{flow.origin}: split {known[1]}, but {rgb.origin} is of split {known[0]}")
+
+
+def _in_order_of(rgb: StreamPredictions, flow: StreamPredictions) -> Predictions:
+    """The flow stream's predictions, its videos in the order of the RGB stream's."""
+    a, b = rgb.predictions, flow.predictions
+    pair = f"{rgb.origin} and {flow.origin}"
+    if list(a.class_names) != list(b.class_names):
+        raise UserError(f"{pair}: other classes ({_differing(a.class_names, b.class_names)})")
+    if set(a.names) != set(b.names):
+        raise UserError(f"{pair}: other videos ({_differing(a.names, b.names)})")
+    place = {name: row for row, name in enumerate(b.names)}
+    rows = np.asarray([place[name] for name in a.names])
+    wrong = np.flatnonzero(a.labels != b.labels[rows])
+    if len(wrong):
+        raise UserError(f"{pair}: other labels, for {len(wrong)} videos ({a.names[wrong[0]]}, for one)")
+    fields = ("names", "labels", "scores", "logits", "clips")
+    return dataclasses.replace(b, **{field: getattr(b, field)[rows] for field in fields})
+
+
+def _differing(ours: np.ndarray, theirs: np.ndarray) -> str:
+    only = [
+        f"{name} only in the {where}"
+        for where, one, other in (("first", ours, theirs), ("second", theirs, ours))
+        for name in one
+        if name not in set(other)
+    ]
+    return f"{len(ours)} and {len(theirs)}; {only[0] if only else 'in another order'}"

@@ -1,0 +1,45 @@
+"""How a score came about, in one sentence."""
+
+from r23d_jax.data import views as planning
+from r23d_jax.transforms.spec import Preprocessing
+
+
+def describe_protocol(
+    spec: Preprocessing, *, views: str | int, crops: int, stored: str, split: str, dtype: str, weights: str
+) -> str:
+    """One sentence that says how a score came about.
+
+    Args:
+      spec: clip and preprocessing.
+      views, crops: as evaluated.
+      stored: size of the frames in the records.
+      split: of the data set.
+      dtype: the network's.
+      weights: which weights ("last checkpoint").
+    """
+    if views == "whole":
+        clips = (
+            f"the whole video as one clip (of more than {spec.max_frames} frames: the clips of {spec.max_frames} that "
+            f"cover it), lengths rounded up to a multiple of {planning.WHOLE_MULTIPLE} by looping the video"
+        )
+    elif views == "segments":
+        clips = f"one clip of the middles of equal parts: {spec.frames}-frame clips"
+    else:
+        many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
+        clips = f"{many} {spec.frames}-frame clip{'s' if views not in ('dense', 1) else ''}"
+    stride = "" if spec.stride == 1 or views == "segments" else f" of stride {spec.stride}"
+    stride += f" of {spec.flow} optical flow" if spec.flow else ""
+    stride += f" at the video's own rate (the weights: {spec.fps:g} fps)" if spec.fps else ""
+    resize = _size(spec.resize)
+    crop = "centre crop" if crops == 1 else f"{crops} crops"
+    return (
+        f"video level, mean of softmax over {clips}{stride}; {crop} "
+        f"{spec.crop}x{spec.crop} of frames resized to {resize} (stored {stored}); "
+        f"test videos of split {split}; {weights}; {dtype}"
+    )
+
+
+def _size(resize: tuple[int, int] | int | None) -> str:
+    if resize is None:
+        return "nothing"
+    return "x".join(map(str, resize)) if isinstance(resize, tuple) and len(resize) == 2 else f"short side {resize}"

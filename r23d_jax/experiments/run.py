@@ -1,0 +1,56 @@
+"""A config as a whole: one network, two streams, or all of that on every split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from r23d_jax.data import records
+from r23d_jax.errors import UserError
+from r23d_jax.experiments import single, splits, two_stream
+
+
+def run(jobs: Mapping[str, ConfigDict], workdir: Path, mode: str = "train", which: str = "last") -> dict[str, Any]:
+    """Trains or evaluates what a config asks for, and writes results and reports.
+
+    Args:
+      jobs: one config, or those of the streams `{"rgb": ..., "flow": ...}`.
+      workdir: of the run; with `dataset.split=all` the splits have folders of their own in it.
+      mode: "train" (and evaluate, or continue) or "eval".
+      which: of an evaluation: "best", "last", or "init" for the weights of `init_from`.
+
+    Returns:
+      What `results.json` holds.
+
+    Raises:
+      UserError: for anything the user can mend.
+    """
+    workdir = Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir {workdir}: is a file")
+    if {config.dataset.split for config in jobs.values()} != {"all"}:
+        return _one_split(jobs, workdir, mode, which)
+    if (workdir / "checkpoints").exists():
+        raise UserError(f"{workdir}: holds a run on one split; use a new workdir for dataset.split=all")
+    for config in jobs.values():  # before the first of several long runs
+        dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+        for split in splits.NAMES:
+            dataset.subset(split, "train"), dataset.subset(split, "test")
+    parts = []
+    for split in splits.NAMES:
+        copies = {name: config.copy_and_resolve_references() for name, config in jobs.items()}
+        for config in copies.values():
+            config.dataset.split = split
+        parts.append(_one_split(copies, splits.folder(workdir, split), mode, which))
+    return splits.write(workdir, parts)
+
+
+def _one_split(jobs: Mapping[str, ConfigDict], workdir: Path, mode: str, which: str) -> dict[str, Any]:
+    def one(config, workdir):
+        return single.evaluate(config, workdir, which) if mode == "eval" else single.train(config, workdir)
+
+    if len(jobs) == 1:
+        (config,) = jobs.values()
+        return one(config, workdir)
+    return two_stream.run(jobs, workdir, one, again=mode == "eval")

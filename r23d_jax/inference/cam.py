@@ -1,0 +1,174 @@
+"""Class activation maps over space and time, for every network here and without a layer's name.
+
+Every network ends in a linear head `fc` over an average of its last map: `features(video)` gives that map,
+the last entry `[B, T', H', W', D]`, and its average, `pool`. The head can then be applied at every position
+before the average is taken (B. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR
+2016): the map of a class is in logits, and its average plus the head's bias is the class's logit.
+
+A network needs `features`, `fc.kernel` `[D, classes]` and `fc.bias`. Its map's first position is taken to lie
+over the input's first frame and pixel, as padding by half the kernel makes it; a network padded in another
+way says where in `map_offset`, three numbers in frames and pixels.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from r23d_jax.errors import UserError
+from r23d_jax.models.functional import Functional, Weights, weights_of
+from r23d_jax.models.ops import convolution
+
+# Dark to bright, and of rising luminance: it reads on a grey screen and with any colour vision.
+_HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """What a network saw in a batch of clips.
+
+    Attributes:
+      logits: float32 [B, classes].
+      features: float32 [B, T', H', W', D], the network's last map.
+      weights: float32 [T'], the share of each time step in the average; all 1/T' but in I3D.
+      kernel, bias: the head, float32 [D, classes] and [classes].
+      offset: input frame and pixel (time, height, width) under the map's first position.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray
+    weights: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def maps(self, classes: np.ndarray, relative: bool = False) -> np.ndarray:
+        """The maps of some classes, in logits.
+
+        Args:
+          classes: int [B] or [B, K], which classes of each clip.
+          relative: subtract the mean over all classes at every position. The softmax does not see what all
+            classes share, so 0 then says "for no class more than for another".
+
+        Returns:
+          float32 [B, T', H', W'], or [B, K, T', H', W']. Their mean over space, summed over time with
+          `weights`, plus the bias is the logit (when not relative).
+        """
+        kernel = self.kernel - self.kernel.mean(axis=1, keepdims=True) if relative else self.kernel
+        rows = kernel.T[np.asarray(classes)]
+        if rows.ndim == 2:
+            return np.einsum("bthwd,bd->bthw", self.features, rows, optimize=True)
+        return np.einsum("bthwd,bkd->bkthw", self.features, rows, optimize=True)
+
+
+class ActivationMapper:
+    """A network prepared for class activation maps; compiled once for a shape of clips.
+
+    Args:
+      model: one of `models.create`; its weights are used, in evaluation mode.
+    """
+
+    def __init__(self, model: nnx.Module):
+        params, stats = weights_of(model)
+        if "fc.kernel" not in params or params["fc.kernel"].ndim != 2:
+            raise UserError(f"{type(model).__name__}: class activation maps need a linear head at `fc`")
+        self._params, self._stats = params, stats
+        self._network = Functional(model)
+        self._offset = tuple(getattr(model, "map_offset", (0.0, 0.0, 0.0)))
+        self._run = jax.jit(self._forward, compiler_options=convolution.compiler_options())
+
+    def __call__(self, video: jax.Array | np.ndarray) -> Activation:
+        """
+        Args:
+          video: normalised float clips [B, T, H, W, C].
+        """
+        last, pool, logits = map(np.asarray, self._run(self._params, self._stats, jnp.asarray(video)))
+        kernel, bias = (np.asarray(self._params[f"fc.{name}"]) for name in ("kernel", "bias"))
+        return Activation(logits, last, time_weights(last, pool), kernel, bias, self._offset)
+
+    def _forward(self, params: Weights, stats: Weights, video: jax.Array):
+        features = self._network.features(params, stats, video)
+        pool = features["pool"]
+        last = [value for value in features.values() if value.ndim == 5][-1].astype(jnp.float32)
+        logits = jnp.matmul(pool, params["fc.kernel"], precision=lax.Precision.HIGHEST) + params["fc.bias"]
+        return last, pool, logits
+
+
+def time_weights(features: np.ndarray, pool: np.ndarray) -> np.ndarray:
+    """Shares of the time steps in an average, read off from what went in and what came out.
+
+    Args:
+      features: float [B, T', H', W', D].
+      pool: float [B, D], the mean over space and some weighted mean over time, the same for every channel.
+
+    Returns:
+      float32 [T']; the shares of a plain mean where the map has one time step or says nothing else.
+    """
+    steps = features.shape[1]
+    even = np.full(steps, 1 / steps)
+    rows = features.astype(np.float64).mean(axis=(2, 3)).transpose(0, 2, 1).reshape(-1, steps)
+    if np.allclose(rows @ even, pool.reshape(-1), rtol=1e-4, atol=1e-5):
+        return even.astype(np.float32)
+    return np.linalg.lstsq(rows, pool.reshape(-1).astype(np.float64), rcond=1e-6)[0].astype(np.float32)
+
+
+def upsample(
+    maps: np.ndarray, frames: int, height: int, width: int, offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> np.ndarray:
+    """Maps at the size of the clip, linear between the positions and constant beyond the outer ones.
+
+    Networks shrink by powers of two; position i of a map lies over input pixel `offset + i * 2**n`, the centre
+    of its receptive field, which is not where stretching the map over the clip would put it.
+
+    Args:
+      maps: float [..., T', H', W'].
+      frames, height, width: of the clip.
+      offset: see `Activation.offset`.
+
+    Returns:
+      float32 [..., frames, height, width].
+    """
+    sizes = zip(maps.shape[-3:], (frames, height, width), offset, strict=True)
+    time, rows, columns = (_interpolation(*size) for size in sizes)
+    return np.einsum("...thw,ft,yh,xw->...fyx", maps, time, rows, columns, optimize=True).astype(np.float32)
+
+
+def normalise(maps: np.ndarray, axes: tuple[int, ...] | None = None) -> np.ndarray:
+    """Evidence for the class, 0 to 1 for display; evidence against it is 0.
+
+    Args:
+      maps: float, relative maps in logits.
+      axes: those that share a scale, all by default.
+    """
+    positive = np.maximum(maps, 0)
+    most = positive.max(axis=axes, keepdims=True)
+    return np.divide(positive, most, out=np.zeros_like(positive), where=most > 0)
+
+
+def overlay(frames: np.ndarray, heat: np.ndarray, strength: float = 0.7) -> np.ndarray:
+    """Frames in grey with the heat over them, from nothing at 0 to light yellow at 1.
+
+    Args:
+      frames: uint8 [..., H, W, 3].
+      heat: float [..., H, W], 0 to 1, at the same size.
+      strength: opacity of the heat at 1.
+
+    Returns:
+      uint8 [..., H, W, 3].
+    """
+    grey = frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    place = heat[..., None] * (len(_HEAT) - 1)
+    colour = sum(level * np.clip(1 - np.abs(place - index), 0, 1) for index, level in enumerate(_HEAT))
+    opacity = strength * heat[..., None] ** 1.5  # little evidence over much of a frame is no veil
+    mixed = 0.85 * grey[..., None] * (1 - opacity) + colour * opacity
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def _interpolation(positions: int, size: int, offset: float) -> np.ndarray:
+    """The [size, positions] matrix of linear interpolation along one axis."""
+    step = 2 ** int(np.ceil(np.log2(size / positions))) if positions < size else 1
+    place = np.clip((np.arange(size) - offset) / step, 0, positions - 1)
+    return np.clip(1 - np.abs(place[:, None] - np.arange(positions)), 0, None).astype(np.float32)

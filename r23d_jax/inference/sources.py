@@ -1,0 +1,115 @@
+"""From what a user names (files, folders, glob patterns) to the videos meant, and to where results go."""
+
+import collections
+import dataclasses
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from r23d_jax.errors import UserError
+
+# What is taken for a video inside a folder. A file that is named itself may have any ending.
+ENDINGS = frozenset(
+    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mts "
+    ".mxf .nut .ogm .ogv .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoSource:
+    """A video to work on.
+
+    Attributes:
+      path: as the user gave it, or below the folder they gave.
+      relative: below the folder or the fixed part of the pattern; the bare name of a single file.
+    """
+
+    path: Path
+    relative: Path
+
+
+def find(arguments: Iterable[str]) -> tuple[list[VideoSource], list[str]]:
+    """Expands files, folders and patterns.
+
+    Folders are searched to any depth for `ENDINGS`, hidden files aside, links followed; patterns are those
+    of `glob`, `**` included. Each file comes once, in the order named, sorted inside a folder or pattern.
+
+    Returns:
+      The videos, and one line for each argument that leads to none.
+    """
+    found: dict[str, VideoSource] = {}
+    problems = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            sources = [VideoSource(file, file.relative_to(path)) for file in _videos_below(path)]
+            problem = f"{path}: no video in this folder (looked for names such as *.avi, *.mp4, *.mkv)"
+        elif glob.has_magic(argument) and not path.exists():
+            sources = _matches(argument)
+            problem = f"{argument}: no video matches this pattern"
+        else:  # a file, readable or not: opening it gives the better message
+            sources, problem = [VideoSource(path, Path(path.name))], ""
+        for source in sources:
+            found.setdefault(os.path.abspath(source.path), source)
+        if not sources:
+            problems.append(problem)
+    return list(found.values()), problems
+
+
+def outputs(sources: list[VideoSource], root: Path, ending: str) -> list[Path]:
+    """A file below `root` for each video, at its relative path with `ending` instead of its own.
+
+    Where `a.avi` and `a.mp4` lie side by side the whole name stays: `a.avi.npz`, `a.mp4.npz`.
+
+    Raises:
+      UserError: two videos of different folders would have the same file.
+    """
+
+    def shared(paths):
+        return {path for path, count in collections.Counter(paths).items() if count > 1}
+
+    names = [source.relative.name for source in sources]
+    paths = [
+        root / source.relative.with_name(Path(name).stem + ending) for source, name in zip(sources, names, strict=True)
+    ]
+    twice = shared(paths)
+    paths = [path.with_name(name + ending) if path in twice else path for path, name in zip(paths, names, strict=True)]
+    clashes = shared(paths)
+    if clashes:
+        first = min(clashes)
+        both = [str(source.path) for source, path in zip(sources, paths, strict=True) if path == first]
+        raise UserError(f"{' and '.join(both[:2])} would both be written to {first}: give one folder at a time")
+    return paths
+
+
+def _matches(pattern: str) -> list[VideoSource]:
+    fixed = []
+    for part in Path(pattern).parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    base = Path(*fixed)
+    files: list[Path] = []
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(match)
+        if path.is_dir():
+            # With `**` every folder matches as well as the files in it, which then come by themselves.
+            files += [] if "**" in pattern else _videos_below(path)
+        elif path.suffix.lower() in ENDINGS or Path(pattern).suffix.lower() == path.suffix.lower():
+            files.append(path)
+    return [VideoSource(file, file.relative_to(base)) for file in files]
+
+
+def _videos_below(folder: Path) -> Iterator[Path]:
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+                yield Path(root) / name

@@ -1,0 +1,1 @@
+"""Formulations of convolutions: which one computes a 3D convolution on which platform."""

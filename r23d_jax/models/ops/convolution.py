@@ -1,0 +1,242 @@
+"""The one place where a 3D convolution's formulation is chosen, by platform and kernel shape.
+
+Every formulation computes the same sums in another order, so they agree to rounding, forward and in their
+gradients (tests/test_convolution.py). Networks call `convolve` and know nothing of platforms.
+
+GPU and TPU get the native NDHWC convolution. On CPU XLA's 3D convolution is a generic loop, with which the layers of
+R(2+1)D-18 take six times as long, so there every kernel is brought to two dimensions, or, where it is 3 wide of
+stride 1 and has the channels and positions to pay for it, computed by Winograd's method (`winograd`), and gradients of
+strided ones are written out (`strided`). `benchmarks/layers.py` times every formulation of every layer of a network;
+docs/speed.md has its table of R(2+1)D-18. Of the two-dimensional ones those for other kernels were chosen from these:
+milliseconds of CPU time on two cores of an AMD EPYC, forward and both gradients together, batch 4 (3x1x1: 2):
+
+    kernel, input                  shifted   stacked inputs   stacked outputs   temporal
+    3x3x3 64->64      16x56x56        2215             2274              1921
+    3x3x3 64->128 /2  16x56x56         791             1001              1019
+    3x3x3 128->128     8x28x28         793              876               782
+    3x3x3 256->256     4x14x14         312              366               354
+    3x3x3 512->512     2x7x7           189              232               253
+    3x7x7 3->64     16x112x112         590              452               500   (no input gradient)
+    3x1x1 144->64     16x56x56         738              851               651        346
+    3x1x1 230->128 /2 16x28x28         139              228               372        231
+    3x1x1 1152->512    2x7x7            20               25                26         31
+"""
+
+import contextlib
+import contextvars
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from r23d_jax.models.ops import winograd
+from r23d_jax.models.ops.strided import conv2d, strided_conv2d
+
+Strides = tuple[int, int, int]
+Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+Formulation = Callable[[jax.Array, jax.Array, Strides, Padding], jax.Array]
+
+# YNN's reductions, which batch normalisation needs. Not its convolution, whose weight gradient is 3 to 8 times slower
+# than the one that then takes its place, nor its matmuls, which draw the sums around them into themselves: Winograd's
+# products of 56x56 frames take 140 ms with them and 98 without.
+_CPU_OPTION = "xla_cpu_experimental_ynn_fusion_type"
+_CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
+
+NAME = "convolution"  # of every output, for rematerialisation policies
+
+_soon: contextvars.ContextVar[bool] = contextvars.ContextVar("soon", default=False)
+_platform_override: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """3D convolution without bias, `[B, T, H, W, I]` with `[kt, kh, kw, I, O]` to `[B, T', H', W', O]`.
+
+    Args:
+      x: input, of the same dtype as `kernel`; the output has it too.
+      kernel: weights.
+      strides: over time, height and width.
+      padding: zeros (before, after) over time, height and width.
+    """
+    formulation = choose(current_platform(), x.shape, kernel.shape, strides, padding)
+    return checkpoint_name(formulation(x, kernel, strides, padding), NAME)
+
+
+def choose(
+    platform: str, shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Strides, padding: Padding
+) -> Formulation:
+    """The formulation `convolve` uses for such an input and kernel on this platform ("cpu", "gpu", "tpu", ...)."""
+    if platform != "cpu":
+        return native
+    time, height, width, inputs, outputs = kernel_shape
+    # With fewer channels or positions the transforms cost more than the multiplications that they save.
+    if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1 and not _soon.get():
+        if height == width == 3 and min(shape[2:4]) >= 20:
+            return winograd.spatial
+        over_time = kernel_shape[:3] == (3, 1, 1) and padding == ((1, 1), (0, 0), (0, 0))
+        if over_time and shape[1] in range(8, 1024, winograd.TILE):
+            return winograd.temporal
+    if time == height == width == 1 and not any(map(any, padding)):
+        return pointwise
+    if time == 1 and not any(padding[0]):
+        return folded
+    if height == width == 1 and not any(padding[1] + padding[2]):
+        return temporal if strides[0] == 1 and outputs < 256 else shifted
+    # The 2D convolution is a matmul that sums over kh * kw * I products for O outputs: where one of the two
+    # is short, stacking the kernel's frames along it pays for the copies, elsewhere it does not.
+    if inputs < 16:
+        return stacked_inputs
+    if outputs <= 64 and strides[0] == 1:
+        return stacked_outputs
+    return shifted
+
+
+@contextlib.contextmanager
+def compiled_soon() -> Iterator[None]:
+    """Traces without the formulations that take long to compile, for programs that run only a few times."""
+    token = _soon.set(True)
+    try:
+        yield
+    finally:
+        _soon.reset(token)
+
+
+@contextlib.contextmanager
+def trace_for(platform: str) -> Iterator[None]:
+    """Traces for this platform ("cpu", "cuda", "tpu") instead of the process's own backend, for export.
+
+    The choice is made while tracing: trace a fresh function inside the context, since `jax.jit` reuses
+    what it has traced before.
+    """
+    token = _platform_override.set(platform)
+    try:
+        yield
+    finally:
+        _platform_override.reset(token)
+
+
+def current_platform() -> str:
+    """The platform that is being traced for."""
+    return _platform_override.get() or jax.default_backend()
+
+
+def compiler_options(platform: str | None = None) -> dict[str, str]:
+    """What to hand to `jax.jit(..., compiler_options=...)` or `.compile(compiler_options=...)`.
+
+    Empty where there is nothing to gain, where the user has set the option in XLA_FLAGS, and where this
+    jaxlib does not know it.
+
+    Args:
+      platform: to compile for; this process's backend by default.
+    """
+    platform = platform or jax.default_backend()
+    if platform != "cpu" or _CPU_OPTION in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    return {_CPU_OPTION: _CPU_VALUE} if _accepted(_CPU_OPTION, _CPU_VALUE) else {}
+
+
+@functools.cache
+def _accepted(option: str, value: str) -> bool:
+    """Whether this jaxlib compiles with the option: tried once, on the CPU, with a trivial function."""
+    try:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options={option: value})
+    except (RuntimeError, ValueError) as error:  # JaxRuntimeError is a RuntimeError
+        logging.getLogger(__name__).info("compiler option %s=%s not used: %s", option, value, error)
+        return False
+    return True
+
+
+def native(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """XLA's own 3D convolution."""
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
+
+
+def pointwise(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """1x1x1 without padding: every stride-th position, then one matmul."""
+    del padding
+    return x[:, :: strides[0], :: strides[1], :: strides[2]] @ kernel[0, 0, 0]
+
+
+def folded(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """1 x kh x kw without padding in time: a 2D convolution with time folded into the batch."""
+    x = x[:, :: strides[0]]
+    batch, time = x.shape[:2]
+    planar = strided_conv2d if max(strides[1:]) > 1 and kernel.shape[3] >= 32 else conv2d
+    y = planar(x.reshape(batch * time, *x.shape[2:]), kernel[0], strides[1:], padding[1:])
+    return y.reshape(batch, time, *y.shape[1:])
+
+
+def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """kt x 1 x 1 without padding in space: a 2D convolution over (time, height * width)."""
+    x = x[:, :, :: strides[1], :: strides[2]]
+    batch, time, height, width, channels = x.shape
+    y = conv2d(x.reshape(batch, time, height * width, channels), kernel[:, 0], (strides[0], 1), (padding[0], (0, 0)))
+    return y.reshape(batch, y.shape[1], height, width, y.shape[-1])
+
+
+def shifted(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """Any kernel: the sum over its frames of a folded convolution of the input frames each of them meets.
+
+    The frames of the padding are left out, which saves a third of the arithmetic of a 3-frame kernel over
+    two frames.
+    """
+    length, stride, (before, after) = kernel.shape[0], strides[0], padding[0]
+    frames = x.shape[1]
+    count = (frames + before + after - length) // stride + 1
+    total = None
+    for offset in range(length):
+        meets = [t for t in range(count) if 0 <= t * stride + offset - before < frames]
+        if not meets:
+            continue
+        start = meets[0] * stride + offset - before
+        stop = meets[-1] * stride + offset - before + 1
+        part = _over_space(x[:, start:stop:stride], kernel[offset : offset + 1], strides, padding)
+        part = _pad_time(part, (meets[0], count - 1 - meets[-1]))
+        total = part if total is None else total + part
+    return total
+
+
+def stacked_inputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """Any kernel: the input's shifts in time side by side as channels, then one folded convolution.
+
+    Costs kt copies of the input.
+    """
+    time, height, width, channels, outputs = kernel.shape
+    x = _pad_time(x, padding[0])
+    x = jnp.concatenate(_shifts(x, time, strides[0]), axis=-1)
+    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(1, height, width, time * channels, outputs)
+    return _over_space(x, kernel, strides, padding)
+
+
+def stacked_outputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """Any kernel: one folded convolution for all of its frames, then the sum of the outputs' shifts in time.
+
+    Costs kt copies of the output, and with a stride in time computes frames that are not used.
+    """
+    time, height, width, channels, outputs = kernel.shape
+    kernel = kernel.transpose(1, 2, 3, 0, 4).reshape(1, height, width, channels, time * outputs)
+    y = _pad_time(_over_space(x, kernel, strides, padding), padding[0])
+    shifts = _shifts(y, time, strides[0])
+    return functools.reduce(jnp.add, (y[..., i * outputs : (i + 1) * outputs] for i, y in enumerate(shifts)))
+
+
+def _over_space(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """One frame of a kernel over the frames it meets."""
+    strides, padding = (1, *strides[1:]), ((0, 0), *padding[1:])
+    is_point = kernel.shape[1] == kernel.shape[2] == 1 and not any(map(any, padding))
+    return (pointwise if is_point else folded)(x, kernel, strides, padding)
+
+
+def _pad_time(x: jax.Array, padding: tuple[int, int]) -> jax.Array:
+    return jnp.pad(x, ((0, 0), padding, (0, 0), (0, 0), (0, 0)))
+
+
+def _shifts(x: jax.Array, length: int, stride: int) -> list[jax.Array]:
+    """For each frame of a kernel of that length, the frames of x that it meets."""
+    span = x.shape[1] - length + 1
+    return [x[:, offset : offset + span : stride] for offset in range(length)]

@@ -1,0 +1,1 @@
+"""What the rest runs on: devices and hosts, signals, compiled programs, workdirs and files."""

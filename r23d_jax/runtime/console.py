@@ -1,0 +1,117 @@
+"""What the commands that work on video files share on the command line and in the terminal."""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import TextIO
+
+from tqdm import tqdm
+
+from r23d_jax.errors import one_line
+from r23d_jax.inference.sources import VideoSource
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def add_shared_arguments(command: argparse.ArgumentParser) -> None:
+    """What `predict` and `features` both take."""
+    command.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, a folder or a quoted pattern")
+    command.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir or a checkpoint folder")
+    command.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
+    command.add_argument(
+        "--clips",
+        type=views,
+        metavar="K|dense",
+        help="K clips spread over the video, or every non-overlapping one (dense, the default)",
+    )
+    command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="to compute in")
+    command.add_argument("--batch", type=positive, default=0, metavar="N", help="clips at a time (default: 4 to 16)")
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number above 0."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """An argument that is a time above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds above 0")
+    return value
+
+
+def views(text: str) -> str | int:
+    """An argument that is "dense" or a number of clips."""
+    return text if text == "dense" else positive(text)
+
+
+class Reporter:
+    """Prints results as they come, a progress bar for many files, and errors without ending the work.
+
+    Args:
+      quiet: print no results, only errors.
+
+    Attributes:
+      problems: errors so far.
+    """
+
+    def __init__(self, quiet: bool = False):
+        self.problems = 0
+        self._quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Results, to stdout."""
+        if not self._quiet:
+            tqdm.write(printable(text, sys.stdout), file=sys.stdout)
+
+    def problem(self, text: str) -> None:
+        """An error, in one line, to stderr."""
+        self.problems += 1
+        tqdm.write(f"error: {printable(text, sys.stderr)}", file=sys.stderr)
+
+    def failed(self, source: VideoSource, error: Exception) -> None:
+        """The error that a video ended with. Its message names the file, or it is put before it."""
+        text = one_line(error)
+        self.problem(text if str(source.path) in text else f"{source.path}: {text}")
+
+    def bar(self, sources: Sequence[VideoSource]) -> AbstractContextManager[Iterable[VideoSource]]:
+        """The videos with a progress bar, where there are several and a person looks."""
+        hidden = True if len(sources) < 2 else None
+        return tqdm(sources, unit="video", file=sys.stderr, leave=False, disable=hidden)
+
+    def summary(self, done: int, total: int) -> None:
+        """The last line, where there was more than one video."""
+        if total > 1:
+            errors = f", {self.problems} error{'s' if self.problems > 1 else ''}" if self.problems else ""
+            self.say(f"{done} of {total} videos{errors}")
+
+
+def bar(share: float, width: int, stream: TextIO) -> str:
+    """A bar of at most `width` letters, to an eighth of a letter where the stream takes UTF-8."""
+    if not _takes_utf8(stream):
+        return "#" * round(share * width)
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """The text with what the stream cannot show, or a terminal would obey, as backslash escapes."""
+    encoding = stream.encoding or "ascii"
+    shown = "".join(
+        letter if letter == "\n" or letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _takes_utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"

@@ -1,0 +1,132 @@
+"""What a workdir says of its run: config, environment, commit; and that it belongs to one run only."""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from r23d_jax.config import flatten, from_flat
+from r23d_jax.data.records import VideoDataset
+from r23d_jax.errors import UserError
+from r23d_jax.runtime.files import read_json, write_json
+
+# Keys that may change between two sessions of one run: they do not change what is learned.
+_FREE = (
+    "dataset.data_dir",
+    "eval.",
+    "checkpoint.",
+    "budget_minutes",
+    "log_every",
+    "workers",
+    "processes",
+    "prefetch",
+    "remat",
+)
+
+
+def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:
+    """Checks that what was begun in `workdir`, if anything, is a run of this config and data set.
+
+    Raises:
+      UserError: naming the keys that differ.
+    """
+    flat = _json_values(config)
+    if (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").glob("*")):
+        keys, fingerprint = recorded(workdir)
+        differ = [k for k in flat if not k.startswith(_FREE) and keys[k] != flat[k]]
+        if differ:
+            shown = ", ".join(f"{k}={keys[k]!r} there, {flat[k]!r} now" for k in differ[:3])
+            raise UserError(f"{workdir}: holds a run of another config ({shown}); use a new workdir")
+        if fingerprint != dataset.fingerprint:
+            raise UserError(f"{workdir}: holds a run on another build of the data set; use a new workdir")
+
+
+def recorded(workdir: Path) -> tuple[dict[str, Any], str]:
+    """The flat config and the data set's fingerprint in `config.json`; keys newer than it have their defaults.
+
+    Raises:
+      UserError: there is none, or it is unreadable.
+    """
+    path = workdir / "config.json"
+    try:
+        before = read_json(path)
+        return _json_values(from_flat(before["config"])), before["dataset"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, UserError) as error:
+        raise UserError(f"{path}: unreadable ({error}); use a new workdir") from None
+
+
+def facts(config: ConfigDict, dataset: VideoDataset) -> dict[str, Any]:
+    """What all processes of a run must have alike: every key but where the data lies, and which build it is."""
+    keys = {f"config.{key}": value for key, value in _json_values(config).items() if key != "dataset.data_dir"}
+    return {**keys, "data set": dataset.full_name, "fingerprint": dataset.fingerprint[:12]}
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds the workdir for this process: a second start of the same run is an error, not a second writer."""
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{workdir}: another process is training in it; wait for it or use a new workdir") from None
+        yield
+
+
+def claim_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:
+    """Writes `config.json`."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    data = {"name": dataset.full_name, "fingerprint": dataset.fingerprint}
+    values = {"config": _json_values(config), "dataset": data, "environment": environment()}
+    write_json(workdir / "config.json", values)
+
+
+def _json_values(config: ConfigDict) -> dict[str, Any]:
+    """The flat config as it reads back from JSON: tuples are lists."""
+    return json.loads(json.dumps(flatten(config)))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and host of this process."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {
+        "r23d_jax": metadata_version("r23d_jax"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{name: metadata_version(name) for name in names},
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "processes": jax.process_count(),
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def metadata_version(name: str) -> str:
+    """Version of an installed distribution, "" where it is not installed (a bare checkout)."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def commit() -> str:
+    """Commit of the checkout this runs from, with "+changes" where it was changed; "" outside one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        git = ["git", "-C", str(root)]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        status = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "") if head.returncode == 0 else ""

@@ -1,0 +1,75 @@
+"""A portable network as a TensorFlow SavedModel, and that SavedModel run by TensorFlow alone."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from r23d_jax.errors import UserError
+from r23d_jax.serving import run_savedmodel
+from r23d_jax.serving.portable import Portable
+
+
+def require_tensorflow() -> None:
+    """Raises a `UserError` that names what to install where TensorFlow is missing."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError("--format savedmodel: needs TensorFlow: pip install 'tensorflow>=2.20,<2.22'")
+    # Before its first import: it tells of every instruction set that its build does without.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def write(portable: Portable, folder: Path) -> None:
+    """Writes the SavedModel: signature `serving_default`, the portable's input to `logits`, weights as variables.
+
+    The network is in it as StableHLO for every platform, which TensorFlow compiles with its own XLA.
+    """
+    import tensorflow as tf
+    from jax.experimental import jax2tf
+
+    if jax.default_backend() != "cpu":
+        tf.config.set_visible_devices([], "GPU")  # JAX has it
+    names = sorted(portable.weights)
+    module = tf.Module()
+    module.weights = [tf.Variable(portable.weights[name], trainable=False, name=_variable(name)) for name in names]
+    converted = jax2tf.convert(
+        portable.apply,
+        polymorphic_shapes=[None, "(b, ...)"],
+        with_gradient=False,
+        native_serialization_platforms=portable.platforms,
+    )
+
+    def serve(inputs):
+        return {"logits": converted(dict(zip(names, module.weights, strict=True)), inputs)}
+
+    spec = tf.TensorSpec([None, *portable.shape], portable.dtype, name=portable.name)
+    module.serve = tf.function(serve, input_signature=[spec], autograph=False)
+    tf.saved_model.save(module, str(folder), signatures=module.serve.get_concrete_function())
+
+
+def run(folder: Path, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The logits of some batches, by a new process that has TensorFlow, the CPU, and no JAX.
+
+    Raises:
+      UserError: TensorFlow cannot load or run it; with the last line of what it says.
+    """
+    with tempfile.TemporaryDirectory(prefix="r23d_export_") as scratch:
+        inputs, outputs = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
+        np.savez(inputs, **{str(number): batch for number, batch in enumerate(batches)})
+        # -I: this package's folder is not on its path, and the user's PYTHONPATH is not either.
+        command = [sys.executable, "-I", run_savedmodel.__file__, str(folder), str(inputs), str(outputs)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise UserError(f"{folder}: TensorFlow cannot run it: {said[-1]}")
+        with np.load(outputs) as logits:
+            return [logits[str(number)] for number in range(len(batches))]
+
+
+def _variable(name: str) -> str:
+    return name.replace(".", "_")

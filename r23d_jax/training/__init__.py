@@ -1,0 +1,1 @@
+"""Training one network: the loop, its step, optimizer, losses, checkpoints and log."""

@@ -1,0 +1,117 @@
+"""The weights that a new run starts from: those of `init_from` where they fit, fresh ones elsewhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from r23d_jax.errors import UserError
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights import adapt
+from r23d_jax.weights.card import Card
+from r23d_jax.weights.checkpoint import Tensors
+
+
+def initial_weights(
+    config: ConfigDict,
+    target: dict[str, Any],
+    head: str,
+    labels: tuple[str, ...],
+    ours: Preprocessing,
+    source: dict[str, Any],
+    card: Card,
+) -> tuple[dict[str, Any], list[str]]:
+    """The weights of `config.init_from` where they fit, fresh ones below a new head.
+
+    Args:
+      config: names the source in messages.
+      target: flat fresh weights of the network.
+      head: top-level name of its classifier.
+      labels, ours: what the network is trained for and on.
+      source, card: the other weights, from `convert.load_flat`.
+
+    Returns:
+      Flat weights, and lines to print: what was loaded, re-initialised and unused, and where the source's
+      card differs from the config, which decides.
+    """
+    width = card.model.get("width") or 64
+    if width != config.model.width:
+        raise UserError(
+            f"init_from {config.init_from}: a network of width {width}, here config.model.width is "
+            f"{config.model.width}: set it to {width}, or start from weights of that width or from nothing"
+        )
+    source, lines = _for_input(config, target, ours, source, card)
+    weights, report = init_from(target, source, head, card.labels == labels, config.init_from)
+    lines = [report, *lines]
+    if card.labels != labels:
+        lines.append(f"labels: {len(card.labels)} classes in the source, {len(labels)} here: new head")
+    for field in ("resize", "crop", "frames", "stride", "fps", "mean", "std"):
+        theirs, here = getattr(card.preprocessing, field), getattr(ours, field)
+        if theirs != here:
+            lines.append(f"{field}: {theirs} in the source, {here} here (the config decides)")
+    return weights, lines
+
+
+def _for_input(config, target, ours, source, card) -> tuple[dict[str, Any], list[str]]:
+    """The weights fitted to the network's input, and lines to print; or a refusal where that was not asked for."""
+    theirs = card.preprocessing
+    image = card.source.get("arch") == "2D"  # knows no motion, so what it is inflated for is as good as any
+    if theirs.input != ours.input and not image and not config.init_other_input:
+        raise UserError(
+            f"init_from {config.init_from}: trained on {theirs.input}, the data set is {ours.input}; "
+            "--config.init_other_input=true takes these weights all the same"
+        )
+    stem = next(name for name in adapt.STEMS if name in target)
+    wanted, found = target[stem].shape[3], source[stem].shape[3] if stem in source else None
+    lines = [] if theirs.input == ours.input else [f"input: {theirs.input} in the source, {ours.input} here"]
+    if found in (None, wanted):
+        return source, lines
+    lines.append(f"{stem} averaged over its {found} input channels, for {wanted} here")
+    return {**source, stem: adapt.other_channels(np.asarray(source[stem]), wanted)}, lines
+
+
+def init_from(
+    target: Mapping[str, Any], source: Mapping[str, np.ndarray], head: str, keep_head: bool, origin: str
+) -> tuple[Tensors, str]:
+    """New initial weights: the source's where they fit, the target's for a new head.
+
+    Args:
+      target: the new network's flat weights (fresh).
+      source: the other checkpoint's flat weights.
+      head: top-level name of the classifier; only below it may anything be re-initialised.
+      keep_head: take the source's head as well (the labels are the same).
+      origin: what to call the source in messages.
+
+    Returns:
+      The weights, and a report of what was loaded, re-initialised and unused.
+
+    Raises:
+      UserError: naming every tensor that does not fit. Nothing is loaded in part.
+    """
+
+    def in_head(name):
+        return name.startswith(f"{head}.") and not keep_head
+
+    result, loaded, fresh, wrong = {}, [], [], []
+    for name, value in target.items():
+        if in_head(name):
+            fresh.append(name)
+            result[name] = np.asarray(value)
+        elif name not in source:
+            wrong.append(f"{name} is not in it")
+        elif source[name].shape != value.shape:
+            wrong.append(f"{name} is {list(source[name].shape)}, here {list(value.shape)}")
+        else:
+            loaded.append(name)
+            result[name] = np.asarray(source[name]).astype(value.dtype)
+    unused = [name for name in source if name not in target or in_head(name)]
+    wrong += [f"{name} has no place here" for name in unused if not in_head(name)]
+    if wrong:
+        shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise UserError(f"init_from {origin}: these are weights of another network: {shown}")
+    report = (
+        f"init_from {origin}: {len(loaded)} tensors loaded; re-initialised: {', '.join(fresh) or 'none'}; "
+        f"unused: {', '.join(unused) or 'none'}"
+    )
+    return result, report

@@ -1,0 +1,123 @@
+"""Clips as a run of a config sees them: its batches, its transform and its random keys, without its network."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from r23d_jax.data import loader, records, views
+from r23d_jax.training import step
+from r23d_jax.transforms import clip as clip_transforms
+from r23d_jax.transforms.spec import from_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip.
+
+    Attributes:
+      name: of its video.
+      partner: of the video that is mixed into it, "" where clips are not mixed.
+      shares: what it is trained or scored as: `(label, share)`, the largest first.
+      video: float32 [T, S, S, C], the network's input.
+      stored: uint8 [H, W, C], its first frame as it is in the data set.
+    """
+
+    name: str
+    partner: str
+    shares: tuple[tuple[str, float], ...]
+    video: np.ndarray
+    stored: np.ndarray
+
+
+def training(config: ConfigDict, dataset: records.VideoDataset, count: int, first_step: int = 0) -> list[Clip]:
+    """The first clips of a run's batches, drawn and augmented as `train` does it, bit for bit.
+
+    Args:
+      config: from `config.load`.
+      dataset: the config's.
+      count: how many; where a batch has fewer, the next steps' follow.
+      first_step: the first batch's number.
+    """
+    spec = from_config(config, dataset.channels, dataset.flow)
+    augmentation = clip_transforms.Augmentation.from_config(config.augment)
+    transform = jax.jit(clip_transforms.train_transform(spec, augmentation, dataset.class_names, config.dtype))
+    rows = min(config.batch_size, count + 1)  # a row follows from itself and, where clips mix, from the next
+    mixing = bool(augmentation.mixup or augmentation.cutmix)
+    found: list[Clip] = []
+    with loader.train_batches(
+        dataset,
+        dataset.subset(config.dataset.split, "train"),
+        frames=spec.frames,
+        stride=spec.stride,
+        sampling=config.clip.sampling,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_step=first_step,
+        num_steps=math.ceil(count / config.batch_size),
+        balanced=config.dataset.balanced,
+        threads=config.workers,
+        prefetch=1,
+    ) as stream:
+        for number, batch in enumerate(stream, first_step):
+            key, _ = step.keys_of(jax.random.key(config.seed), number)
+            batch = {name: value[:rows] for name, value in batch.items()}
+            video, targets = jax.device_get(transform(key, batch["frames"], batch["size"], batch["label"]))
+            found += itertools.islice(_clips(dataset, batch, video, targets, mixing), count - len(found))
+    return found
+
+
+def testing(config: ConfigDict, dataset: records.VideoDataset, count: int) -> list[Clip]:
+    """Views of an evaluation: videos spread evenly over those of the split, of each the middle view.
+
+    Args:
+      config, dataset, count: as in `training`.
+    """
+    spec, options = from_config(config, dataset.channels, dataset.flow), config.eval
+    positions = dataset.subset(config.dataset.split, "test")
+    chosen = np.unique(np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int))
+    plans = views.plans(
+        dataset,
+        positions[chosen],
+        frames=spec.frames,
+        stride=spec.stride,
+        max_frames=options.max_frames or spec.max_frames,
+        views=options.views,
+        crops=options.crops,
+    )
+    transform = jax.jit(clip_transforms.eval_transform(spec, options.crops, config.dtype))
+    one_hot = np.eye(len(dataset.class_names), dtype=np.float32)
+    found: list[Clip] = []
+    for plan in map(_middle, plans):
+        with loader.eval_batches(dataset, plan, batch_size=min(len(plan), 8), threads=config.workers) as stream:
+            for batch in stream:
+                video = jax.device_get(transform(batch["frames"], batch["size"], batch["crop"]))
+                real = int(batch["mask"].sum())
+                found += itertools.islice(_clips(dataset, batch, video, one_hot[batch["label"]]), real)
+    return found
+
+
+def _middle(plan: views.Views) -> views.Views:
+    """The middle view of each video."""
+    of_video = np.split(np.arange(len(plan)), np.flatnonzero(np.diff(plan.video)) + 1)
+    middle = [rows[len(rows) // 2] for rows in of_video]
+    fields = {name: getattr(plan, name)[middle] for name in ("video", "position", "view", "crop", "indices")}
+    return views.Views(**fields, crops=plan.crops)
+
+
+def _clips(dataset: records.VideoDataset, batch: loader.Batch, video, targets, mixing=False) -> Iterator[Clip]:
+    names = [dataset.videos[position].name for position in batch["video"]]
+    for row, name in enumerate(names):
+        height, width = batch["size"][row]
+        labels = [label for label in np.argsort(-targets[row], kind="stable") if targets[row, label] > 0]
+        yield Clip(
+            name=name,
+            partner=names[(row + 1) % len(names)] if mixing else "",
+            shares=tuple((dataset.class_names[label], float(targets[row, label])) for label in labels),
+            video=np.asarray(video[row], np.float32),
+            stored=batch["frames"][row, 0, :height, :width].copy(),
+        )

@@ -1,0 +1,283 @@
+"""Measures loader, transfer to the device and step apart, with the training step and the loader of a real run."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+PARTS = ("step", "loader", "transfer")
+
+
+_CLASSES = tuple(f"class {index}" for index in range(101))  # UCF101's number
+
+
+_MATMUL = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # side of the square matrices whose product is the ceiling
+
+
+def measure(config: ConfigDict, parts: tuple[str, ...] = PARTS, rounds: int = 5, seconds: float = 3) -> dict[str, Any]:
+    """Measures the parts of a run of this config.
+
+    Args:
+      config: locked; its data set is only needed for "loader".
+      parts: any of "step", "loader" and "transfer".
+      rounds: of each measurement.
+      seconds: least length of a round.
+
+    Returns:
+      What `--json` writes. `tflops` and `mfu` are those of the training step: three times the forward pass's
+      multiply-adds as two operations each, over the rate of a matrix product of the same type in this process.
+      Parts not measured are None.
+
+    Raises:
+      UserError: the config asks for what no network or device can do.
+    """
+    import jax
+
+    result = {
+        "arch": config.arch,
+        "batch": config.batch_size,
+        "clip": _clip_text(config),
+        "dtype": config.dtype,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "inference_clips_per_s": None,
+        "train_clips_per_s": None,
+        "compile_s": None,
+        "peak_bytes": None,
+        "tflops": None,
+        "mfu": None,
+        "matmul_tflops": None,
+        "transfer_clips_per_s": None,
+        "transfer_bytes_per_s": None,
+        "loader_clips_per_s": None,
+        "host_bytes": None,
+        "rounds": rounds,
+        "spread": {},
+    }
+    if "step" in parts:
+        result |= _step(config, rounds, seconds, result["spread"])
+    if "transfer" in parts:
+        result |= _transfer(config, rounds, seconds, result["spread"])
+    if "loader" in parts:
+        result |= _loader(config, rounds, seconds, result["spread"])
+    return result
+
+
+def _clip_text(config: ConfigDict) -> str:
+    return f"{config.clip.frames}x{config.clip.size}x{config.clip.size}"
+
+
+def _rates(actions: dict[str, Callable[[], Any]], work: dict[str, float], rounds: int, seconds: float, spread: dict):
+    """Work a second of each action, the median over rounds in which they take turns; the actions block."""
+    repeats = {}
+    for name, action in actions.items():
+        action()  # compiled, caches warm
+        once = min(_timed(action, 1) for _ in range(2))
+        repeats[name] = max(1, round(seconds / once))
+    rates: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(rounds):
+        for name, action in actions.items():
+            rates[name].append(work[name] * repeats[name] / _timed(action, repeats[name]))
+    for name, found in rates.items():
+        spread[name] = [min(found), max(found)]
+    return {name: statistics.median(found) for name, found in rates.items()}
+
+
+def _timed(action: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        action()
+    return time.perf_counter() - start
+
+
+def _step(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict[str, Any]:
+    """The training step and the evaluation step on one batch that stays on the device, and a matrix product."""
+    import jax
+    import jax.numpy as jnp
+
+    from r23d_jax.runtime.compile import peak_bytes
+    from r23d_jax.runtime.mesh import by_row, check_batch, create_mesh
+
+    mesh = create_mesh()
+    check_batch(config.batch_size, mesh, config.accumulate)
+    state, train, evaluate, macs = programs(config, mesh)
+    batch = jax.device_put(noise(config), by_row(mesh))
+    begun = time.perf_counter()
+    train = train.lower(state, batch).compile()
+    compile_s = time.perf_counter() - begun
+
+    def train_once():
+        nonlocal state
+        state, metrics = train(state, batch)
+        jax.block_until_ready(metrics)
+
+    def evaluate_once():
+        jax.block_until_ready(evaluate(state.evaluated(), batch))
+
+    side = _MATMUL.get(jax.default_backend(), 4096)
+    matrix = jnp.ones((side, side), jnp.dtype(config.dtype))
+    product = jax.jit(jnp.matmul)
+
+    def multiply():
+        jax.block_until_ready(product(matrix, matrix))
+
+    rates = _rates(
+        {"train": train_once, "inference": evaluate_once, "matmul": multiply},
+        {"train": config.batch_size, "inference": config.batch_size, "matmul": 2 * side**3 / 1e12},
+        rounds,
+        seconds,
+        spread,
+    )
+    tflops, ceiling = 6 * macs * rates["train"] / 1e12, rates["matmul"] * jax.device_count()
+    return {
+        "inference_clips_per_s": rates["inference"],
+        "train_clips_per_s": rates["train"],
+        "compile_s": compile_s,
+        "peak_bytes": peak_bytes(train),
+        "gmacs_per_clip": macs / 1e9,
+        "tflops": tflops,
+        "matmul_tflops": ceiling,
+        "mfu": tflops / ceiling,
+    }
+
+
+def programs(config: ConfigDict, mesh):
+    """`(state, training step, evaluation step, multiply-adds of a clip)`; the steps are jitted, as in `train`."""
+    import jax
+
+    from r23d_jax import models
+    from r23d_jax.evaluation.step import make_eval_step
+    from r23d_jax.models import summary
+    from r23d_jax.models.functional import Functional, weights_of
+    from r23d_jax.models.ops import convolution
+    from r23d_jax.models.structure import freeze_batch_norm, stage_names
+    from r23d_jax.runtime.mesh import replicated
+    from r23d_jax.training import optim, setup
+    from r23d_jax.training.step import init_state, make_train_step
+    from r23d_jax.transforms import clip as clip_transforms
+    from r23d_jax.transforms.spec import from_config
+
+    arguments = setup.model_arguments(config, len(_CLASSES), 3, None)
+    model = models.create_from_arguments(config.arch, arguments, config.dtype, config.seed)
+    if config.freeze_batch_norm:
+        freeze_batch_norm(model)
+    network, spec = Functional(model), from_config(config)
+    params, stats = weights_of(model)
+    factors = optim.lr_factors(config, params, stage_names(model))
+    learning = {name for name, factor in factors.items() if factor}
+    rate = optim.schedule(config, 10**6, 10**3)
+    tx = optim.create(config, rate, {name: factors[name] for name in learning})
+    state = init_state(params, stats, tx, learning, config.ema, config.seed)
+    transform = clip_transforms.train_transform(
+        spec, clip_transforms.Augmentation.from_config(config.augment), _CLASSES, config.dtype
+    )
+    options = {"out_shardings": replicated(mesh), "compiler_options": convolution.compiler_options()}
+    train = jax.jit(make_train_step(config, network, tx, rate, learning, transform), donate_argnums=0, **options)
+    evaluate = jax.jit(make_eval_step(network, clip_transforms.eval_transform(spec, 1, config.dtype)), **options)
+    size = config.clip.size
+    cost = summary.cost(
+        lambda: models.create_from_arguments(config.arch, arguments), (config.clip.frames, size, size, 3)
+    )
+    return jax.device_put(state, replicated(mesh)), train, evaluate, cost.nominal_macs
+
+
+def noise(config: ConfigDict) -> dict[str, np.ndarray]:
+    """A batch of noise, of the size that the config resizes to: what the loader would hand over."""
+    resize = config.clip.resize
+    height, width = resize if isinstance(resize, tuple) and len(resize) == 2 else (np.max(resize), np.max(resize))
+    rows, rng = config.batch_size, np.random.default_rng(0)
+    return {
+        "frames": rng.integers(0, 256, (rows, config.clip.frames, height, width, 3), np.uint8),
+        "size": np.tile(np.int32([height, width]), (rows, 1)),
+        "label": np.arange(rows, dtype=np.int32) % len(_CLASSES),
+        "crop": np.zeros(rows, np.int32),
+        "index": np.arange(rows, dtype=np.int32),
+    }
+
+
+def _transfer(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict[str, Any]:
+    """A batch of uint8 frames from the host to the devices."""
+    import jax
+
+    from r23d_jax.runtime.mesh import by_row, check_batch, create_mesh
+
+    mesh = create_mesh()
+    check_batch(config.batch_size, mesh, config.accumulate)
+    frames, sharding = noise(config)["frames"], by_row(mesh)
+    rates = _rates(
+        {"transfer": lambda: jax.block_until_ready(jax.device_put(frames, sharding))},
+        {"transfer": config.batch_size},
+        rounds,
+        seconds,
+        spread,
+    )
+    rate = rates["transfer"]
+    return {"transfer_clips_per_s": rate, "transfer_bytes_per_s": rate * frames.nbytes / config.batch_size}
+
+
+def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict[str, Any]:
+    """Training batches decoded one after another with nothing else going on, once every record has been read."""
+    from r23d_jax.data import loader, records
+
+    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    training = dataset.subset(config.dataset.split, "train")
+    size = {
+        "frames": config.clip.frames,
+        "batch_size": config.batch_size,
+        "threads": config.workers,
+        "processes": config.processes,
+        "prefetch": config.prefetch,
+    }
+    stream = loader.train_batches(
+        dataset,
+        training,
+        stride=config.clip.stride,
+        sampling=config.clip.sampling,
+        seed=config.seed,
+        balanced=config.dataset.balanced,
+        **size,
+    )
+    with stream:
+        first_epoch = min(-(-len(training) // config.batch_size), 10**4)
+        for _ in itertools.islice(stream, first_epoch):
+            pass
+        rates = _rates({"loader": lambda: next(stream)}, {"loader": config.batch_size}, rounds, seconds, spread)
+    return {
+        "loader_clips_per_s": rates["loader"],
+        "host_bytes": loader.host_bytes(dataset, **size),
+        "dataset": dataset.full_name,
+        "stored": dataset.stored_size,
+    }
+
+
+def summary_lines(result: dict[str, Any]) -> list[str]:
+    """The figures in lines for the terminal, and which part is the slowest."""
+    from r23d_jax.runtime.compile import bytes_text
+
+    lines = [f"{result['arch']}, {result['batch']} clips of {result['clip']}, {result['dtype']}, {result['device']}"]
+    rates = {
+        "training step": result["train_clips_per_s"],
+        "transfer": result["transfer_clips_per_s"],
+        "loader": result["loader_clips_per_s"],
+    }
+    spread = {"training step": "train"}
+    for name, rate in {"inference": result["inference_clips_per_s"], **rates}.items():
+        if rate is not None:
+            low, high = result["spread"][spread.get(name, name)]
+            lines.append(f"{name:14} {rate:10.2f} clips/s   ({low:.2f} to {high:.2f} over {result['rounds']} rounds)")
+    if result["host_bytes"] is not None:
+        lines.append(f"the loader takes at most {bytes_text(result['host_bytes'])} of host memory")
+    if result["mfu"] is not None:
+        memory = f", {bytes_text(result['peak_bytes'])}" if result["peak_bytes"] else ""
+        lines.append(
+            f"training at {result['tflops']:.3f} TFLOP/s, {result['mfu']:.1%} of a matrix product's "
+            f"{result['matmul_tflops']:.3f}; compiled in {result['compile_s']:.1f} s{memory}"
+        )
+    known = {name: rate for name, rate in rates.items() if rate is not None}
+    if len(known) > 1:
+        slowest = min(known, key=known.get)
+        lines.append(f"the slowest is the {slowest}: a run of this config is bound by it")
+    return lines

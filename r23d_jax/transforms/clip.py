@@ -1,0 +1,184 @@
+"""From decoded uint8 clips to the network's input, on the device, inside the jitted step.
+
+Everything is one resampling: a box of the frame, drawn once for a clip, is mapped to the network's input by
+two small matrices a clip, one for rows and one for columns, with the triangle kernel that Pillow and
+torchvision call antialiased bilinear. Flips are folded into the matrices. A box of whole pixels of the
+output's size comes out exactly as it was. All randomness is a function of (key, row of the global batch).
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from r23d_jax.errors import UserError
+from r23d_jax.transforms import mixing
+from r23d_jax.transforms.boxes import Augmentation, eval_box, train_box
+from r23d_jax.transforms.colour import colour_jitter
+from r23d_jax.transforms.spec import Preprocessing
+
+TrainTransform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+EvalTransform = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+_FRAMES_AT_ONCE = 16  # bounds the floating-point copy of the frames, which is four times their size
+
+
+def train_transform(
+    spec: Preprocessing, augmentation: Augmentation, class_names: Sequence[str], dtype: str = "float32"
+) -> TrainTransform:
+    """Builds the transform of training clips.
+
+    Args:
+      spec: size, crop and normalisation.
+      augmentation: what is random.
+      class_names: in the order of the labels.
+      dtype: of the result, and of the matrices; sums and the arithmetic of colours stay in float32.
+
+    Returns:
+      `transform(key, frames, size, labels) -> (video, targets)`. In: a key, uint8 [B, T, Hc, Wc, C],
+      int32 [B, 2] (true height and width), int32 [B]. Out: [B, T, S, S, C] normalised in `dtype`; float32
+      [B, classes], one-hot before mixing. Pure, for use under jit; rows may be sharded in any way.
+    """
+    side = spec.crop
+    if side is None:
+        raise UserError("clip.size: training needs a size of the network's input")
+    unknown = [name for name in augmentation.flip_sensitive if name not in class_names]
+    if unknown:
+        raise UserError(
+            f"config.augment.flip_sensitive: no class {unknown[0]!r} in this data set; classes are "
+            f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}"
+        )
+    flow = spec.channels == "flow"
+    jitter = [getattr(augmentation, name) for name in ("brightness", "contrast", "saturation", "hue")]
+    if flow and any(jitter):
+        raise UserError("config.augment: brightness, contrast, saturation and hue mean nothing for optical flow")
+    _check_size(spec)
+    sensitive = np.asarray([name in augmentation.flip_sensitive for name in class_names])
+
+    def transform(key, frames, size, labels):
+        rows_key, mix_key = jax.random.split(key)
+        keys = jax.vmap(lambda row: jax.random.fold_in(rows_key, row))(jnp.arange(frames.shape[0]))
+        keys = jax.vmap(lambda row_key: jax.random.split(row_key, 3))(keys)
+        boxes = jax.vmap(lambda k, hw: train_box(k, hw, spec, augmentation))(keys[:, 0], size)
+        draw = jax.vmap(lambda k: jax.random.bernoulli(k, augmentation.flip))(keys[:, 1])
+        flips = draw & ~jnp.asarray(sensitive)[labels]
+        video = resample(frames, size, boxes, flips, (side, side), dtype)
+        if flow:
+            video = video.at[..., 0].set(jnp.where(flips[:, None, None, None], 255 - video[..., 0], video[..., 0]))
+        if any(jitter):
+            video = colour_jitter(keys[:, 2], video, *jitter)
+        video = normalise(video, spec)
+        targets = jax.nn.one_hot(labels, len(class_names), dtype=jnp.float32)
+        if augmentation.mixup or augmentation.cutmix:
+            video, targets = mixing.mix(mix_key, video, targets, augmentation.mixup, augmentation.cutmix)
+        return video.astype(dtype), targets
+
+    return transform
+
+
+def eval_transform(spec: Preprocessing, crops: int = 1, dtype: str = "float32") -> EvalTransform:
+    """Builds the transform of evaluated clips: resize, then a centre crop or one of three.
+
+    Args:
+      spec: size, crop and normalisation. Without `crop` the whole frame is the input: of the size of
+        `resize` if that is a height and a width, of the canvas if it is None.
+      crops: 1, or 3 for three squares along the frame's longer side: its beginning, middle and end.
+      dtype: as in `train_transform`.
+
+    Returns:
+      `transform(frames, size, crop) -> video`; frames, size and video as in `train_transform`, crop
+      int32 [B]: which of the three.
+    """
+    if crops not in (1, 3):
+        raise UserError(f"config.eval.crops={crops}: must be 1 or 3")
+    if spec.crop is None and isinstance(spec.resize, int):
+        raise UserError("preprocessing: a short side alone, without a crop, leaves the input's size open")
+    _check_size(spec)
+
+    def transform(frames, size, crop):
+        boxes = jax.vmap(lambda hw, which: eval_box(hw, which, spec, crops))(size, crop)
+        shape = (spec.crop, spec.crop) if spec.crop else spec.resize or frames.shape[2:4]
+        video = resample(frames, size, boxes, jnp.zeros(frames.shape[0], bool), shape, dtype)
+        return normalise(video, spec).astype(dtype)
+
+    return transform
+
+
+def resample(
+    frames: jax.Array, size: jax.Array, boxes: jax.Array, flips: jax.Array, shape: tuple[int, int], dtype: str
+) -> jax.Array:
+    """Maps a box of every clip to `shape`, the same in all its frames.
+
+    Pixels around the box take part where the kernel reaches them; pixels beyond the true frame never do: a
+    box that sticks out of it shows its border pixels again.
+
+    Args:
+      frames: uint8 [B, T, Hc, Wc, C].
+      size: int32 [B, 2], true height and width.
+      boxes: float32 [B, 4]: top, left, height, width.
+      flips: bool [B], mirror left and right.
+      shape: height and width of the result.
+      dtype: "float32", or "bfloat16" for faster products (their sums are float32).
+
+    Returns:
+      float32 [B, T, height, width, C], 0..255.
+    """
+    rows = _matrix(boxes[:, 0], boxes[:, 2], size[:, 0], frames.shape[2], shape[0])
+    columns = _matrix(boxes[:, 1], boxes[:, 3], size[:, 1], frames.shape[3], shape[1])
+    columns = jnp.where(flips[:, None, None], columns[:, ::-1], columns)
+    rows, columns = rows.astype(dtype), columns.astype(dtype)
+    precision = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
+
+    def part(some):  # [B, t, Hc, Wc, C]
+        some = some.astype(dtype)
+        some = jnp.einsum("byh,bthwc->btywc", rows, some, precision=precision, preferred_element_type=dtype)
+        return jnp.einsum("bxw,btywc->btyxc", columns, some, precision=precision, preferred_element_type=jnp.float32)
+
+    batch, length = frames.shape[:2]
+    at_once = max(n for n in range(1, min(length, _FRAMES_AT_ONCE) + 1) if length % n == 0)
+    if at_once == length:
+        return part(frames)
+    parts = jnp.swapaxes(frames.reshape(batch, length // at_once, at_once, *frames.shape[2:]), 0, 1)
+    done = jnp.swapaxes(jax.lax.map(part, parts), 0, 1)
+    return done.reshape(batch, length, *done.shape[3:])
+
+
+def normalise(video: jax.Array, spec: Preprocessing) -> jax.Array:
+    """`(video / 255 - mean) / std` in float32, per channel."""
+    channels = video.shape[-1]
+    if not len(spec.mean) == len(spec.std) == channels:
+        raise UserError(
+            f"clip.mean and clip.std have {len(spec.mean)} and {len(spec.std)} numbers, the frames {channels} channels"
+        )
+    mean, std = np.asarray(spec.mean, np.float64), np.asarray(spec.std, np.float64)
+    return video * np.float32(1 / 255 / std) - (mean / std).astype(np.float32)
+
+
+def denormalise(video: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """What `normalise` was given, float32 0..255 as stored, from its result."""
+    std, mean = np.asarray(spec.std, np.float32), np.asarray(spec.mean, np.float32)
+    return (np.asarray(video, np.float32) * std + mean) * np.float32(255)
+
+
+def _matrix(start: jax.Array, length: jax.Array, limit: jax.Array, stored: int, wanted: int) -> jax.Array:
+    """Weights float32 [B, wanted, stored] that map stored pixels to the wanted ones along one axis.
+
+    The triangle's half width is one pixel of the coarser of the two grids; weights add up to one.
+    """
+    scale = (length / wanted)[:, None]
+    centre = start[:, None] + (jnp.arange(wanted) + 0.5) * scale
+    last = limit.astype(jnp.float32)[:, None]
+    centre = jnp.clip(centre, 0.5, last - 0.5)[..., None]
+    pixel = jnp.arange(stored) + 0.5
+    weights = jnp.maximum(1 - jnp.abs(pixel - centre) / jnp.maximum(scale, 1)[..., None], 0)
+    weights = jnp.where(pixel < last[..., None], weights, 0)
+    return weights / jnp.sum(weights, -1, keepdims=True)
+
+
+def _check_size(spec: Preprocessing) -> None:
+    if spec.resize is None or spec.crop is None:
+        return
+    least = min(spec.resize) if isinstance(spec.resize, tuple) else spec.resize
+    if least < spec.crop:
+        raise UserError(f"clip.resize={spec.resize}: smaller than clip.size={spec.crop}, the crop taken of it")

@@ -1,0 +1,113 @@
+"""What a video shows when: a table (CSV) and a picture (PNG) of the scores of sliding windows."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from r23d_jax.runtime.files import write_text
+
+# Okabe and Ito's colours, told apart by nearly everyone.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+_DARK = ("#0072B2", "#009E73", "#D55E00")
+_OTHER = "#BBBBBB"
+_LEAST = 0.05  # of the highest score: a class that never comes near it is a line on the floor
+
+
+def edges_of(spans: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The time that each window stands for, where windows overlap: up to the middle between two centres.
+
+    Returns:
+      float64 [windows + 1], seconds; window i stands for what is between edges i and i + 1.
+    """
+    starts, ends = (np.asarray(values) for values in zip(*spans, strict=True))
+    centres = (starts + ends) / 2
+    return np.concatenate([starts[:1], (centres[1:] + centres[:-1]) / 2, ends[-1:]])
+
+
+def write_csv(
+    path: Path, spans: Sequence[tuple[float, float]], scores: np.ndarray, labels: Sequence[str], top: int
+) -> None:
+    """One line a window: start and end in seconds, then the highest scores with their labels.
+
+    Args:
+      path: written whole or not at all.
+      spans: (start, end) of each window.
+      scores: float [windows, classes].
+      labels: [classes].
+      top: labels a line; fewer where there are fewer classes.
+    """
+    top = min(top, scores.shape[1])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [name for rank in range(1, top + 1) for name in (f"label_{rank}", f"score_{rank}")]
+    writer.writerow(["start_seconds", "end_seconds", *names])
+    for (start, end), row in zip(spans, scores, strict=True):
+        best = np.argsort(-row, kind="stable")[:top]
+        writer.writerow([f"{start:.3f}", f"{end:.3f}", *(v for c in best for v in (labels[c], f"{row[c]:.6f}"))])
+    write_text(path, text.getvalue())
+
+
+def write_png(
+    path: Path, spans: Sequence[tuple[float, float]], scores: np.ndarray, labels: Sequence[str], title: str
+) -> None:
+    """Scores of the classes that stand out, over time, above a strip with the best class of each window.
+
+    Arguments as for `write_csv`; `title` goes above. At most seven classes have a colour, the others are grey.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    winners, shown = scores.argmax(axis=1), top_classes(scores)
+    colour = dict(zip(shown, _COLOURS, strict=False))
+    edges = edges_of(spans)
+
+    figure = Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    lines, strip = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+    for c in reversed(shown):
+        lines.stairs(scores[:, c], edges, color=colour[c], linewidth=1.8, baseline=None, label=labels[c])
+    lines.set(ylabel="score", ylim=(0, min(1.02, 1.15 * scores.max())), title=title)
+    lines.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    lines.set_axisbelow(True)
+    handles, names = lines.get_legend_handles_labels()
+    names = [name if len(name) <= 36 else name[:35] + "…" for name in names]
+    lines.legend(handles[::-1], names[::-1], loc="upper left", bbox_to_anchor=(1.005, 1.02), frameon=False)
+    for side in ("top", "right"):
+        lines.spines[side].set_visible(False)
+    _draw_strip(strip, edges, winners, colour, labels)
+    strip.set(xlabel="seconds", xlim=(edges[0], edges[-1]), yticks=[], ylabel="best")
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png")
+    os.replace(temporary, path)
+
+
+def top_classes(scores: np.ndarray) -> list[int]:
+    """The classes worth a line: those that win a window, most windows first, then those with the highest peaks.
+
+    Args:
+      scores: float [windows, classes].
+    """
+    wins, peaks = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]), scores.max(axis=0)
+    worth = np.flatnonzero((wins > 0) | (peaks >= _LEAST * peaks.max()))
+    return sorted(worth.tolist(), key=lambda c: (-wins[c], -peaks[c]))[: len(_COLOURS)]
+
+
+def _draw_strip(axes, edges: np.ndarray, winners: np.ndarray, colour: dict[int, str], labels: Sequence[str]) -> None:
+    """Runs of windows with the same best class as one bar, named where the name fits."""
+    bounds = [0, *(np.flatnonzero(np.diff(winners)) + 1), len(winners)]
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        left, right = edges[first], edges[last]
+        name, filling = labels[winners[first]], colour.get(winners[first], _OTHER)
+        axes.barh(0, right - left, left=left, height=1, color=filling, edgecolor="white")
+        letters = int((right - left) / (edges[-1] - edges[0]) * 90) - 1  # about 90 fit into the whole strip
+        if letters >= min(len(name), 8):
+            text = name if len(name) <= letters else name[: letters - 1] + "…"
+            ink = "white" if filling in _DARK else "black"
+            axes.text((left + right) / 2, 0, text, ha="center", va="center", fontsize=9, color=ink, clip_on=True)
+    axes.set_ylim(-0.5, 0.5)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,76 @@
+"""Weights from anywhere by one call: a file, a published name, a checkpoint folder or a workdir."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from r23d_jax import models
+from r23d_jax.errors import UserError
+from r23d_jax.weights import architecture, checkpoint, importing
+from r23d_jax.weights.card import FILE_NAME, Card
+
+
+def load(
+    source: str | Path,
+    arch: str | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    *,
+    in_channels: int | None = None,
+    which: str = "best",
+) -> tuple[nnx.Module, Card]:
+    """A network with the weights of a file, a published name or a checkpoint of ours, in evaluation mode.
+
+    Args:
+      source: a weights file, TensorFlow prefix or folder, published name, checkpoint folder, or workdir.
+      arch: a name of `models.NAMES`, where it is not to be recognised; see `importing.convert`.
+      labels: class names in the order of the logits, or a file with one a line.
+      in_channels: another number of input channels than the source's 3.
+      which: "best" or "last", of a workdir.
+
+    Returns:
+      The network, and its card.
+
+    Raises:
+      UserError: with everything that does not fit.
+    """
+    values, card = load_flat(source, arch, labels, in_channels=in_channels, which=which)
+    return build(card, values), card
+
+
+def load_flat(
+    source: str | Path,
+    arch: str | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    *,
+    in_channels: int | None = None,
+    which: str = "best",
+) -> tuple[dict[str, np.ndarray], Card]:
+    """As `load`, but the values by path instead of a network."""
+    names = importing.read_labels(labels) if isinstance(labels, str | Path) else labels
+    if not is_ours(source):
+        imported = importing.convert(source, arch, names, in_channels)
+        return imported.values, imported.card
+    folder = checkpoint.find(source, which)
+    values, card = checkpoint.load_weights(folder)
+    if arch is not None and models.canonical(arch) != models.canonical(card.arch):
+        raise UserError(f"{source}: a checkpoint of {card.arch}, not of {arch}")
+    if names is not None and tuple(names) != card.labels:
+        raise UserError(f"{source}: a checkpoint with its own {len(card.labels)} labels; leave out the others")
+    if in_channels not in (None, card.model["in_channels"]):
+        raise UserError(f"{source}: a checkpoint for {card.model['in_channels']} input channels, not {in_channels}")
+    return values, card
+
+
+def build(card: Card, values: Mapping[str, np.ndarray]) -> nnx.Module:
+    """The network a card describes, with these values, in evaluation mode."""
+    model = nnx.eval_shape(lambda: models.from_card(card))
+    architecture.check(card.arch, model, values)
+    return architecture.fill(model, values)
+
+
+def is_ours(source: str | Path) -> bool:
+    """Whether a path is a checkpoint folder or a workdir of this project."""
+    path = Path(source)
+    return path.is_dir() and ((path / FILE_NAME).is_file() or (path / "checkpoints").is_dir())

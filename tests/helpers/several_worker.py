@@ -1,0 +1,71 @@
+"""One of several processes, without a network: joins, does what it is told, leaves. See test_hosts.py."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from r23d_jax.errors import Parser, UserError, run_command
+from r23d_jax.runtime import hosts, launch
+from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted, exit_on_signal
+
+
+def main() -> int:
+    parser = Parser(prog="several_worker")
+    parser.add_argument("--do", required=True)
+    parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--lr", default="0.1")
+    launch.add_flags(parser)
+    flags = parser.parse_args(sys.argv[1:])
+    try:
+        with hosts.joined(flags), exit_on_signal():
+            return globals()[f"do_{flags.do}"](flags)
+    except Interrupted as interrupted:
+        print(f"interrupted: {interrupted}", file=sys.stderr)
+        return EXIT_STATUS
+
+
+def do_agree(flags):
+    if flags.process == 0:
+        flags.workdir.mkdir()
+    hosts.check_shared(flags.workdir)
+    hosts.assert_equal({"config.lr": "0.1", "step": 3})
+    votes = [
+        hosts.decide(False, False),
+        hosts.decide(flags.process == 1, False),
+        hosts.decide(False, flags.process == 1),  # the clock that counts is process 0's
+        hosts.decide(False, flags.process == 0),
+        hosts.decide(True, True, due=False),
+    ]
+    print(json.dumps(votes))
+    hosts.assert_equal({"config.lr": flags.lr, "step": 3})
+    return 0
+
+
+def do_fail(flags):
+    if flags.process == 1:
+        raise UserError("shard 7 is damaged")
+    time.sleep(300)
+
+
+def do_crash(flags):
+    raise UserError("the loss is nan at step 5")  # in all of them at once
+
+
+def do_stop(flags):
+    if flags.process == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(300)
+
+
+def do_die(flags):
+    time.sleep(2)  # until all know each other's hosts
+    if flags.process == int(os.environ["R23D_TEST_DIES"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(300)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,401 @@
+"""Whole runs on a data set made on the spot: results, resume in its bits, init_from, devices, mistakes."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import fake_data
+import jax
+import numpy as np
+import pytest
+from paths import ROOT
+
+from r23d_jax import config as configs
+from r23d_jax.data import records
+from r23d_jax.errors import UserError
+from r23d_jax.evaluation.evaluator import Evaluator, evaluate_checkpoint
+from r23d_jax.runtime import mesh as runtime_mesh
+from r23d_jax.runtime.signals import Interrupted
+from r23d_jax.runtime.workdir import locked
+from r23d_jax.training import loop
+from r23d_jax.training.log import read_metrics
+from r23d_jax.weights import checkpoint
+
+SMALL = (
+    "model.width=4",
+    "model.layers=(1,1,1,1)",
+    "dataset.name=tfds_ucf101",
+    "clip.frames=4",
+    "clip.size=16",
+    "clip.resize=(20,24)",
+    "augment.flip_sensitive=()",
+    "batch_size=8",
+    "steps=12",
+    "lr=0.05",
+    "checkpoint.every_steps=5",
+    "log_every=2",
+    "workers=2",
+    "model.dropout=0.2",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    fake_data.write(folder, classes=3, groups=12, frames=10, height=24, width=28)
+    return folder
+
+
+def load(data, *overrides):
+    return configs.load("demo", [*SMALL, f"dataset.data_dir={data}", *overrides])
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    return workdir, loop.train_and_evaluate(load(data), workdir)
+
+
+@pytest.fixture(scope="module")
+def evaluated_run(data, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run") / "w"
+    loop.train_and_evaluate(load(data, "eval.every_epochs=1"), workdir)
+    return workdir
+
+
+def final(workdir, which="last"):
+    return checkpoint.load_weights(checkpoint.find(workdir, which))[0]
+
+
+def losses(workdir):
+    return {line["step"]: line["loss"] for line in read_metrics(workdir) if "loss" in line}
+
+
+def test_a_run_leaves_what_the_contract_says(run, data):
+    workdir, results = run
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert results["videos_expected"] == results["videos_evaluated"] == 3 * 4 and results["step"] == 12
+    assert results["dataset"] == "tfds_ucf101/rgb/1.0.0" and results["init"] == "scratch"
+    assert "every non-overlapping 4-frame clip" in results["protocol"] and "split 1" in results["protocol"]
+    for name in ("dataset", "split", "protocol", "arch", "init"):
+        assert isinstance(results[name], str)
+    for name in ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean"):
+        assert 0 <= results[name] <= 1
+    assert list(losses(workdir)) == [2, 4, 5, 6, 8, 10, 12]  # and wherever a checkpoint is
+    assert any(path.name.startswith("events.") for path in workdir.iterdir())
+    assert (workdir / "report.html").stat().st_size > 1000
+    assert json.loads((workdir / "config.json").read_text())["config"]["clip.frames"] == 4
+
+
+def test_decoding_in_processes_changes_no_bit_and_no_run(run, data, tmp_path):
+    results = loop.train_and_evaluate(load(data, "processes=2"), tmp_path)
+    assert results == run[1] and losses(tmp_path) == losses(run[0])
+    ours, theirs = final(tmp_path), final(run[0])
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert loop.train_and_evaluate(load(data), tmp_path) == results  # the same run: it is finished
+
+
+def test_a_run_compiles_its_two_steps_once(data, tmp_path, caplog, capsys):
+    with jax.log_compiles():  # evaluated four times, with a last batch that is not full
+        loop.train_and_evaluate(load(data, "eval.every_epochs=1", "eval.batch_size=5"), tmp_path)
+    messages = [record.getMessage() for record in caplog.records]
+    done = [message for message in messages if "Finished XLA compilation of jit(step)" in message]
+    assert len(done) == 2
+    assert capsys.readouterr().err.count("training step compiled in ") == 1
+
+
+def test_the_log_says_once_when_the_run_waits_for_data(data, tmp_path, monkeypatch, capsys):
+    to_device = runtime_mesh.to_device
+
+    def late(batches, mesh):
+        for batch in to_device(batches, mesh):
+            time.sleep(0.3)
+            yield batch
+
+    monkeypatch.setattr(runtime_mesh, "to_device", late)
+    loop.train_and_evaluate(load(data), tmp_path)
+    said = capsys.readouterr().err
+    assert said.count("the run is input-bound: waiting for data") == 1
+
+
+def test_predictions_are_the_results(run):
+    workdir, results = run
+    with np.load(workdir / "predictions.npz") as saved:
+        assert set(saved) == {"names", "labels", "scores", "logits", "clips", "class_names"}
+        assert np.mean(saved["scores"].argmax(1) == saved["labels"]) == results["top1"]
+        assert (saved["clips"] == 2).all() and list(saved["names"]) == sorted(saved["names"])
+        np.testing.assert_allclose(saved["scores"].sum(1), 1, rtol=1e-6)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("how", ["terminated", "killed"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path, monkeypatch, how):
+    to_device = runtime_mesh.to_device
+
+    def interrupt_before(count):
+        def stream(batches, mesh):
+            for number, batch in enumerate(to_device(batches, mesh)):
+                if number == count and how == "terminated":
+                    os.kill(os.getpid(), signal.SIGTERM)
+                elif number == count:
+                    raise Stop
+                yield batch
+
+        return stream
+
+    for count in (2, 4):  # before the first checkpoint, between two, and each time between two lines of the log
+        monkeypatch.setattr(runtime_mesh, "to_device", interrupt_before(count))
+        with pytest.raises(Interrupted if how == "terminated" else Stop):
+            loop.train_and_evaluate(load(data), tmp_path)
+    monkeypatch.undo()
+    results = loop.train_and_evaluate(load(data), tmp_path)
+    workdir, uninterrupted = run
+    assert results == uninterrupted
+    assert losses(tmp_path) == losses(workdir)
+    ours, theirs = final(tmp_path), final(workdir)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    a, b = np.load(tmp_path / "predictions.npz"), np.load(workdir / "predictions.npz")
+    assert all(np.array_equal(a[name], b[name]) for name in b)
+
+
+@pytest.mark.parametrize(("signalled", "at"), [(True, 6), (True, 12), (False, 6)])
+def test_an_evaluation_that_was_cut_off_is_made_up_for(evaluated_run, data, tmp_path, monkeypatch, signalled, at):
+    evaluate = Evaluator.run
+
+    def cut_off(self, weights, step, *rest, before_batch):
+        batches = 0
+
+        def before():
+            nonlocal batches
+            batches += 1
+            if step == at and batches == 2:
+                if not signalled:
+                    raise Stop
+                os.kill(os.getpid(), signal.SIGTERM)
+            before_batch()
+            assert step != at or batches == 1, "it went on"
+
+        return evaluate(self, weights, step, *rest, before_batch=before)
+
+    config = load(data, "eval.every_epochs=1")
+    monkeypatch.setattr(Evaluator, "run", cut_off)
+    with pytest.raises(Interrupted if signalled else Stop, match=f"saved at step {at} of 12" if signalled else None):
+        loop.train_and_evaluate(config, tmp_path)
+    monkeypatch.undo()
+    assert not (tmp_path / "results.json").exists()
+    loop.train_and_evaluate(config, tmp_path)
+    scores = [json.loads((w / "checkpoints" / "scores.json").read_text()) for w in (tmp_path, evaluated_run)]
+    assert scores[0] == scores[1] and list(scores[0]) == ["3", "6", "9", "12", "sha256"]
+    keys = ("step", "loss", "eval_top1")
+    lines = [[[x.get(key) for key in keys] for x in read_metrics(w)] for w in (tmp_path, evaluated_run)]
+    assert lines[0] == lines[1]
+
+
+def test_a_finished_run_is_not_trained_again(run, data):
+    workdir, results = run
+    before = (workdir / "metrics.jsonl").read_text()
+    assert loop.train_and_evaluate(load(data), workdir) == results
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_evaluation_by_itself_gives_the_same_for_any_batch(run, data):
+    workdir, results = run
+    again = evaluate_checkpoint(load(data, "eval.batch_size=5"), workdir)
+    for name in ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean", "videos_evaluated"):
+        assert again[name] == results[name]
+
+
+def test_a_last_batch_of_one_and_more_devices_than_clips_change_no_count(run, data, tmp_path):
+    few = tmp_path / "few"
+    fake_data.write(few, classes=3, groups=3, frames=8, height=24, width=28, seed=5)  # 3 test videos, of 2 clips
+    found = {}
+    for devices, batch in ((1, 5), (1, 6), (8, 1)):
+        keys = flags(few, f"init_from={run[0]}", f"eval.batch_size={batch}")
+        arguments = ["--workdir", tmp_path / f"{devices}x{batch}", "--mode", "eval", "--which", "init", *keys]
+        done = command(*map(str, arguments), devices=devices)
+        assert done.returncode == 0, done.stderr
+        results = json.loads((tmp_path / f"{devices}x{batch}" / "results.json").read_text())
+        found[devices, batch] = dict(np.load(tmp_path / f"{devices}x{batch}" / "predictions.npz"))
+        assert results["videos_evaluated"] == 3 and found[devices, batch]["clips"].tolist() == [2, 2, 2]
+    for other in ((1, 5), (8, 1)):
+        for name, expected in found[1, 6].items():
+            if expected.dtype == np.float32:
+                np.testing.assert_allclose(found[other][name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
+            else:
+                np.testing.assert_array_equal(found[other][name], expected, err_msg=name)
+
+
+def test_an_evaluation_that_was_cut_off_leaves_nothing_and_is_the_same_again(run, data, tmp_path, monkeypatch):
+    config = load(data, f"init_from={run[0]}", "eval.batch_size=5")
+    to_device = runtime_mesh.to_device
+
+    def broken(batches, mesh):
+        for number, batch in enumerate(to_device(batches, mesh)):
+            if number == 3:
+                raise Stop
+            yield batch
+
+    monkeypatch.setattr(runtime_mesh, "to_device", broken)
+    with pytest.raises(Stop):
+        evaluate_checkpoint(config, tmp_path / "a", which="init")
+    assert not (tmp_path / "a").exists()
+    monkeypatch.undo()
+    for name in "ab":
+        evaluate_checkpoint(config, tmp_path / name, which="init")
+    assert (tmp_path / "a" / "results.json").read_bytes() == (tmp_path / "b" / "results.json").read_bytes()
+    with np.load(tmp_path / "a" / "predictions.npz") as ours, np.load(tmp_path / "b" / "predictions.npz") as theirs:
+        assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_another_config_in_the_same_workdir_is_refused(run, data):
+    with pytest.raises(UserError, match="lr=0.05 there, 0.1 now.*new workdir"):
+        loop.train_and_evaluate(load(data, "lr=0.1"), run[0])
+
+
+def test_init_from_takes_the_backbone_and_says_so(run, data, tmp_path, capsys):
+    fake_data.write(tmp_path / "other", classes=4, groups=12, frames=10, height=24, width=28)
+    config = load(
+        tmp_path / "other", f"init_from={run[0]}", "steps=1", "freeze_backbone=true", "freeze_batch_norm=true"
+    )
+    results = loop.train_and_evaluate(config, tmp_path / "w")
+    said = capsys.readouterr().err
+    assert "re-initialised: fc.bias, fc.kernel" in said and "new head" in said and results["init"] == str(run[0])
+    old, new = final(run[0]), final(tmp_path / "w")
+    assert all(np.array_equal(old[name], new[name]) for name in old if not name.startswith("fc."))
+
+
+def test_weights_of_another_network_are_refused(run, data, tmp_path):
+    with pytest.raises(UserError, match="a checkpoint of r2plus3d_18, not of r3d_18"):
+        loop.train_and_evaluate(load(data, f"init_from={run[0]}", "arch=r3d_18"), tmp_path)
+    with pytest.raises(UserError, match="a network of width 4, here config.model.width is 8"):
+        loop.train_and_evaluate(load(data, f"init_from={run[0]}", "model.width=8"), tmp_path)
+    with pytest.raises(UserError, match="another network.*layer3.1.* is not in it"):
+        loop.train_and_evaluate(load(data, f"init_from={run[0]}", "model.layers=(1,1,2,1)"), tmp_path)
+
+
+def test_evaluating_on_other_classes_is_refused(run, tmp_path):
+    fake_data.write(tmp_path / "other", classes=4, groups=12, frames=10, height=24, width=28)
+    with pytest.raises(UserError, match="knows 3 classes.*has 4"):
+        evaluate_checkpoint(load(tmp_path / "other"), run[0])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_saved(data, tmp_path):
+    with pytest.raises(UserError, match="at step .*lower --config.lr"):
+        loop.train_and_evaluate(load(data, "lr=1e30", "schedule.warmup_epochs=0"), tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_frames_of_another_shape_are_refused(run, data, tmp_path):
+    weights, card = checkpoint.load_weights(checkpoint.find(run[0]))
+    square = dataclasses.replace(card, source={"stored": [128, 128]})
+    checkpoint.save_weights(tmp_path / "square", weights, square)
+    with pytest.raises(UserError, match="expects 128x128"):
+        evaluate_checkpoint(load(data, f"init_from={tmp_path / 'square'}"), tmp_path / "w", which="init")
+    assert records.VideoDataset.open(data).stored_as == card.source["stored"]
+
+
+def test_test_videos_that_were_trained_on_are_not_evaluated(run, data):
+    with pytest.raises(UserError, match="trained on split 1"):
+        evaluate_checkpoint(load(data, "dataset.split=2"), run[0])
+
+
+def test_a_workdir_without_a_checkpoint_is_not_evaluated_by_other_weights(run, data, tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        evaluate_checkpoint(load(data, f"init_from={run[0]}"), tmp_path / "typo")
+    results = evaluate_checkpoint(load(data, f"init_from={run[0]}"), tmp_path / "new", which="init")
+    assert results["top1"] == run[1]["top1"] and "not trained here" in results["protocol"]
+
+
+def test_two_processes_cannot_train_in_one_workdir(run, data):
+    with locked(run[0]), pytest.raises(UserError, match="another process"):
+        loop.train_and_evaluate(load(data), run[0])
+
+
+def test_the_budget_ends_a_run_with_a_result(data, tmp_path):
+    results = loop.train_and_evaluate(load(data, "budget_minutes=0.0001", "ema=0.5"), tmp_path)
+    assert 0 < results["step"] < 12 and (tmp_path / "results.json").is_file()
+    again = loop.train_and_evaluate(load(data, "budget_minutes=0.0001", "ema=0.5"), tmp_path)
+    assert again == results  # it is finished: no step more
+
+
+def test_another_build_of_the_data_set_in_the_same_workdir_is_refused(run, data, tmp_path):
+    fake_data.write(tmp_path, classes=3, groups=12, frames=10, height=24, width=28, seed=5)
+    before = sorted(run[0].rglob("*"))
+    with pytest.raises(UserError, match=f"^{run[0]}: holds a run on another build of the data set; use a new workdir$"):
+        loop.train_and_evaluate(load(data, f"dataset.data_dir={tmp_path}"), run[0])
+    assert sorted(run[0].rglob("*")) == before
+
+
+def test_a_missing_data_set_says_how_to_build_it(tmp_path):
+    with pytest.raises(UserError, match="tfds build"):
+        loop.train_and_evaluate(load(tmp_path), tmp_path / "w")
+
+
+def command(*arguments, devices=1, **options):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    return subprocess.run(
+        [sys.executable, "-m", "r23d_jax.main", "--config", "demo", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+def flags(data, *overrides):
+    return [f"--config.{o}" for o in (*SMALL, f"dataset.data_dir={data}", *overrides)]
+
+
+def test_eight_devices_give_the_one_device_result(run, data, tmp_path):
+    done = command("--workdir", tmp_path, *flags(data), devices=8)
+    assert done.returncode == 0, done.stderr
+    assert "8 x cpu" in done.stderr
+    ours, theirs = final(tmp_path), final(run[0])
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-3, atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(list(losses(tmp_path).values()), list(losses(run[0]).values()), rtol=1e-3)
+
+
+def test_mistakes_are_one_line_and_leave_nothing(data, tmp_path):
+    for overrides, words, devices in (
+        (("clip.framse=4",), "did you mean clip.frames?", 1),
+        (("batch_size=12",), "does not divide over 8 devices: use 8 or 16", 8),
+        (("arch=r2plus4d_18",), "did you mean r2plus", 1),
+        (("dataset.split=9",), "1, 2, 3 or all", 1),
+    ):
+        done = command("--workdir", tmp_path / "w", *flags(data, *overrides), devices=devices)
+        assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr
+        assert done.stderr.count("\n") == 1 and not (tmp_path / "w").exists()
+
+
+def test_all_splits_and_their_mean(data, tmp_path):
+    done = command("--workdir", tmp_path, *flags(data, "dataset.split=all", "steps=1"))
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    parts = [json.loads((tmp_path / f"split{k}" / "results.json").read_text()) for k in "123"]
+    assert results["top1"] == pytest.approx(np.mean([part["top1"] for part in parts]))
+    assert results["spread"]["top1"] == pytest.approx(np.std([part["top1"] for part in parts], ddof=1))
+    assert results["split"] == "all" and results["videos_evaluated"] == sum(p["videos_evaluated"] for p in parts)
+
+
+def test_no_tensorflow_in_a_training_process():
+    code = "import r23d_jax.training.loop, sys; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_importing_the_package_starts_no_backend():
+    code = "import r23d_jax, sys; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert jax.default_backend() == "cpu"

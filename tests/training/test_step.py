@@ -1,0 +1,183 @@
+"""The training step: what each option does to one update, and that nothing else moves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from r23d_jax import config as configs
+from r23d_jax import models
+from r23d_jax.models import layers
+from r23d_jax.models.functional import Functional, weights_of
+from r23d_jax.models.structure import freeze_batch_norm, stage_names
+from r23d_jax.training import optim
+from r23d_jax.training.step import init_state, make_train_step
+
+CLASSES, BATCH = 3, 8
+
+
+class Tiny(nnx.Module):
+    """Three stages, compiled in a second: a convolution with BatchNorm, another, dropout, a head."""
+
+    def __init__(self, dtype, dropout):
+        rngs = nnx.Rngs(0)
+        options = {"dtype": jnp.dtype(dtype), "rngs": rngs}
+        self.stem = layers.Sequential(
+            layers.Conv(3, 4, (1, 3, 3), (1, 2, 2), **options), layers.BatchNorm(4, epsilon=1e-5)
+        )
+        self.layer1 = layers.Conv(4, 4, (3, 1, 1), **options)
+        self.fc = layers.Linear(4, CLASSES, rngs=rngs)
+        self.dropout, self.deterministic = dropout, False
+
+    def __call__(self, video, rngs=None):
+        x = jax.nn.relu(self.layer1(jax.nn.relu(self.stem(video))))
+        if self.dropout and not self.deterministic:
+            x = layers.dropout(x, self.dropout, rngs.dropout())
+        return self.fc(jnp.mean(x.astype(jnp.float32), (1, 2, 3)))
+
+
+def network(dtype="float32", dropout=0.0, frozen_norm=False):
+    model = Tiny(dtype, dropout)
+    if frozen_norm:
+        freeze_batch_norm(model)
+    return model
+
+
+def batch(seed=0):
+    labels = np.arange(BATCH) % CLASSES  # the brighter, the higher
+    noise = np.random.default_rng(seed).integers(0, 100, (BATCH, 4, 16, 16, 3))
+    return {
+        "frames": jnp.asarray(noise + 70 * labels[:, None, None, None, None], jnp.uint8),
+        "size": jnp.full((BATCH, 2), 16, jnp.int32),
+        "label": jnp.asarray(labels),
+    }
+
+
+def plain(key, frames, size, labels):
+    return frames.astype(jnp.float32) / 255 - 0.5, jax.nn.one_hot(labels, CLASSES)
+
+
+def prepare(*overrides, model=None, transform=plain):
+    """The step, not yet compiled, and the state before it."""
+    plain_run = ("lr=0.1", "schedule.name=constant", "schedule.warmup_epochs=0", f"batch_size={BATCH}")
+    config = configs.load("demo", [*plain_run, *overrides])
+    model = model or network(config.dtype, config.model.dropout, config.freeze_batch_norm)
+    params, stats = weights_of(model)
+    factors = optim.lr_factors(config, params, stage_names(model))
+    learning = {name for name, factor in factors.items() if factor}
+    rate = optim.schedule(config, 100, 10)
+    tx = optim.create(config, rate, {name: factors[name] for name in learning})
+    step = jax.jit(make_train_step(config, Functional(model), tx, rate, learning, transform))
+    return step, init_state(params, stats, tx, learning, config.ema, config.seed)
+
+
+def take_steps(*overrides, count=1, model=None, transform=plain):
+    step, before = prepare(*overrides, model=model, transform=transform)
+    state, metrics = before, None
+    for index in range(count):
+        state, metrics = step(state, batch(index))
+    return before, state, jax.device_get(metrics)
+
+
+def changed(before, after):
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+def test_a_step_moves_everything_and_counts():
+    before, after, metrics = take_steps()
+    assert changed(before.params, after.params) == set(before.params) and int(after.step) == 1
+    assert changed(before.stats, after.stats) == set(before.stats)
+    assert metrics["loss"] == pytest.approx(np.log(CLASSES), abs=0.3) and metrics["lr"] == pytest.approx(0.1)
+
+
+def test_the_loss_falls():
+    *_, first = take_steps(count=1)
+    *_, last = take_steps(count=30)
+    assert last["loss"] < first["loss"] / 2 and last["accuracy"] == 1
+
+
+def test_a_linear_probe_moves_the_head_alone():
+    before, after, _ = take_steps("freeze_backbone=true", "freeze_batch_norm=true")
+    assert changed(before.params, after.params) == {"fc.kernel", "fc.bias"}
+    assert not changed(before.stats, after.stats)
+    assert not any("stem" in jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(after.opt_state))
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_scale():
+    before, after, _ = take_steps("freeze_batch_norm=true")
+    assert not changed(before.stats, after.stats) and "stem.1.scale" in changed(before.params, after.params)
+
+
+def test_layer_decay_scales_the_update_of_each_stage():
+    _, whole, _ = take_steps()
+    before, decayed, _ = take_steps("optimizer.layer_decay=0.5")
+    for name, power in (("fc.kernel", 0), ("layer1.kernel", 1), ("stem.0.kernel", 2)):
+        full = whole.params[name] - before.params[name]
+        np.testing.assert_allclose(decayed.params[name] - before.params[name], full * 0.5**power, rtol=1e-3, atol=1e-7)
+
+
+def test_accumulation_with_frozen_statistics_is_the_same_update():
+    _, whole, one = take_steps("freeze_batch_norm=true")
+    _, parts, four = take_steps("freeze_batch_norm=true", "accumulate=4")
+    assert one["loss"] == pytest.approx(four["loss"], rel=1e-5) and one["accuracy"] == four["accuracy"]
+    for name in whole.params:
+        np.testing.assert_allclose(whole.params[name], parts.params[name], rtol=1e-4, atol=1e-6)
+
+
+def test_rematerialisation_changes_nothing_but_rounding():
+    _, plain_state, _ = take_steps()
+    _, remat_state, _ = take_steps("remat=true")
+    for name in plain_state.params:
+        np.testing.assert_allclose(plain_state.params[name], remat_state.params[name], rtol=1e-4, atol=1e-5)
+
+
+def test_ema_is_the_running_average_of_what_was_learned():
+    before, after, _ = take_steps("ema=0.9")
+    for name, value in {**after.params, **after.stats}.items():
+        old = {**before.params, **before.stats}[name]
+        np.testing.assert_allclose(after.ema[name], 0.9 * old + 0.1 * value, rtol=1e-6, atol=1e-7)
+    assert after.evaluated() is after.ema
+
+
+def test_clipping_bounds_the_update():
+    before, after, metrics = take_steps("optimizer.clip_norm=0.01", "optimizer.momentum=0")
+    norm = np.sqrt(sum(np.sum(np.square(after.params[k] - before.params[k])) for k in before.params))
+    assert metrics["grad_norm"] > 0.01 and norm == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    options = ("model.dropout=0.5",)
+    _, a, _ = take_steps(*options)
+    _, b, _ = take_steps(*options)
+    _, c, _ = take_steps(*options, "seed=1")
+    assert not changed(a.params, b.params) and changed(a.params, c.params)
+
+
+def test_all_seeds_share_one_program():
+    programs = []
+    for seed in (0, 1):
+        step, state = prepare("model.dropout=0.5", "accumulate=2", f"seed={seed}")
+        programs.append(step.lower(state, batch()).as_text())
+    assert programs[0] == programs[1]
+
+
+def test_label_smoothing_raises_the_floor_of_the_loss():
+    *_, sharp = take_steps()
+    *_, smooth = take_steps("label_smoothing=0.2")
+    assert sharp["loss"] != smooth["loss"]
+
+
+def test_bfloat16_keeps_parameters_and_statistics_in_float32():
+    _, after, metrics = take_steps("dtype=bfloat16")
+    assert {v.dtype for v in {**after.params, **after.stats}.values()} == {jnp.float32.dtype}
+    *_, full = take_steps()
+    assert metrics["loss"].dtype == np.float32 and metrics["loss"] == pytest.approx(full["loss"], rel=0.05)
+
+
+def test_weights_go_into_a_model_and_come_back():
+    _, after, _ = take_steps()
+    model = network()
+    models.assign(model, {**after.params, **after.stats})
+    params, stats = weights_of(model)
+    assert not changed(params, after.params) and not changed(stats, after.stats)
