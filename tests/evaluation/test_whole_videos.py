@@ -81,7 +81,7 @@ def load(folder, source, *overrides):
 
 def test_the_answer_is_that_of_predict(even, tmp_path, capsys):
     dataset, folder, source = even
-    results = evaluate_checkpoint(load(folder, source, "eval.views=whole"), tmp_path / "w", which="init")
+    results = evaluate_checkpoint(load(folder, source, "eval.views=whole"), tmp_path / "w", which="init").results
     assert "own protocol" not in capsys.readouterr().err
     assert json.loads((tmp_path / "w" / "results.json").read_text()) == results
     assert results["videos_evaluated"] == results["videos_expected"] == 3
@@ -106,7 +106,7 @@ def test_the_answer_is_that_of_predict(even, tmp_path, capsys):
 
 def test_other_views_of_such_weights_are_announced(even, tmp_path, capsys):
     _, folder, source = even
-    results = evaluate_checkpoint(load(folder, source), tmp_path / "w", which="init")
+    results = evaluate_checkpoint(load(folder, source), tmp_path / "w", which="init").results
     assert "own protocol is the whole video: --config.eval.views=whole; evaluating 4-frame" in capsys.readouterr().err
     assert "every non-overlapping 4-frame clip" in results["protocol"]
 
@@ -123,7 +123,7 @@ def test_a_network_bound_to_its_length_is_refused(even, tmp_path):
 def test_the_bound_of_the_config_wins(even, tmp_path):
     _, folder, source = even
     config = load(folder, source, "eval.views=whole", "eval.max_frames=12")
-    results = evaluate_checkpoint(config, tmp_path / "w", which="init")
+    results = evaluate_checkpoint(config, tmp_path / "w", which="init").results
     assert "of more than 12 frames" in results["protocol"]
     with np.load(tmp_path / "w" / "predictions.npz") as saved:
         assert saved["clips"].tolist() == [2, 2, 2]
