@@ -11,7 +11,7 @@ import pytest
 from fake_videos import write_checkpoint
 
 from r23d_jax import config as configs
-from r23d_jax.data import records
+from r23d_jax.data import records, sampling
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation import metrics
 from r23d_jax.evaluation.evaluate import evaluate
@@ -53,7 +53,7 @@ def test_every_video_is_seen_once_whatever_its_length(dataset):
         assert found.names.tolist() == [dataset.videos[position].name for position in positions]
         for row, position in enumerate(positions):
             count = dataset.videos[position].num_frames
-            plan = [video_clips.clips.whole(count, 1, 36, 16)][0]
+            plan = [sampling.whole(count, 1, 36, 16)][0]
             assert found.clips[row] == len(plan) == (2 if count > 36 else 1)
             pixels = np.zeros((*plan.shape, *dataset.canvas, 3), np.uint8)
             for view, indices in enumerate(plan):

@@ -17,6 +17,7 @@ from r23d_jax.data import records, sampling
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.models.functional import weights_of
+from r23d_jax.report import __main__ as report_command
 from r23d_jax.report import charts, numbers, page, strips
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
@@ -308,7 +309,7 @@ def test_another_build_of_the_data_is_refused_in_words(trained, tmp_path, monkey
     workdir, _ = trained
     fake_data.write(tmp_path, seed=1)
     monkeypatch.setattr("sys.argv", ["report", str(workdir), "--data_dir", str(tmp_path)])
-    assert report.main() == 0
+    assert report_command.main() == 0
     path = workdir / "report.html"
     assert str(path) in capsys.readouterr().out
     assert "is another build than the one that was evaluated" in read(path).text and not images(path)
