@@ -57,7 +57,12 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
       UserError: no such file, no such key, or a value of the wrong type or out of range.
     """
     name, _, argument = source.partition(":")
-    config = _get_config(_find(name), argument)
+    return changed(_get_config(_find(name), argument), overrides)
+
+
+def changed(config: ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
+    """A config with other values for keys, checked and locked; arguments and errors as `load`."""
+    config = config.copy_and_resolve_references().unlock()
     for override in overrides:
         if config.streams and override.startswith(_OF_ONE_STREAM):
             continue  # `load_streams` has it
@@ -67,6 +72,11 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
         set_key(config, key, text)
     validate(config)
     return config.lock()
+
+
+def jobs(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, ConfigDict]:
+    """The networks that a config trains: itself, or those of its streams."""
+    return load_streams(config, overrides) if config.streams else {"one": config}
 
 
 def load_streams(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, ConfigDict]:

@@ -1,17 +1,33 @@
 """A config as a whole: one network, two streams, or all of that on every split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from r23d_jax import config as configs
 from r23d_jax.data import records
 from r23d_jax.errors import UserError
 from r23d_jax.experiments import single, splits, two_stream
+from r23d_jax.runtime.compile import enable_cache
 
 
-def run(jobs: Mapping[str, ConfigDict], workdir: Path, mode: str = "train", which: str = "last") -> dict[str, Any]:
+def train(
+    config: str | Path | ConfigDict, workdir: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> dict[str, Any]:
+    """Trains and evaluates what a config asks for; see `r23d_jax.train`."""
+    if isinstance(overrides, Mapping):
+        overrides = [f"{key}={value}" for key, value in overrides.items()]
+    load = configs.changed if isinstance(config, ConfigDict) else configs.load
+    config = load(config if isinstance(config, ConfigDict) else str(config), overrides)
+    enable_cache()
+    return run(configs.jobs(config, overrides), workdir)
+
+
+def run(
+    jobs: Mapping[str, ConfigDict], workdir: str | Path, mode: str = "train", which: str = "last"
+) -> dict[str, Any]:
     """Trains or evaluates what a config asks for, and writes results and reports.
 
     Args:

@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw
 from r23d_jax.data.video import Scaler, Video, display_size, target_size
 from r23d_jax.errors import UserError
 from r23d_jax.inference import cam, runner
-from r23d_jax.inference.classifier import Classifier
+from r23d_jax.inference.classifier import Classifier, Prediction, top_labels
 from r23d_jax.inference.runner import VideoResult
 from r23d_jax.viz import lettering
+from r23d_jax.viz.timeline import edges_of
 
 ENDINGS = (".mp4", ".gif")
 _LABELS = 3
@@ -82,6 +83,19 @@ def write(path: Path, video: Path, fps: float, segments: Sequence[Segment], heat
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_prediction(path: Path, prediction: Prediction, clf: Classifier, with_heat: bool = False) -> None:
+    """Writes a video's annotated copy; `with_heat` with class activation maps of its first label under the labels."""
+    spans, scores = prediction.windows()
+    edges = edges_of(spans)
+    segments = [
+        Segment(start, end, [(row["label"], row["score"]) for row in top_labels(mean, clf.labels, _LABELS)])
+        for start, end, mean in zip(edges[:-1], edges[1:], scores, strict=True)
+    ]
+    result = prediction.result
+    heat = class_heat(clf, result, int(np.argmax(prediction.scores))) if with_heat else None
+    write(path, result.source.path, result.scanned.fps, segments, heat)
 
 
 def class_heat(network: Classifier, result: VideoResult, label: int) -> Heat:

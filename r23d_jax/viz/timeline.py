@@ -3,11 +3,14 @@
 import csv
 import io
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from r23d_jax.inference.classifier import Prediction
+from r23d_jax.runtime.console import printable
 from r23d_jax.runtime.files import write_text
 
 # Okabe and Ito's colours, told apart by nearly everyone.
@@ -26,6 +29,14 @@ def edges_of(spans: Sequence[tuple[float, float]]) -> np.ndarray:
     starts, ends = (np.asarray(values) for values in zip(*spans, strict=True))
     centres = (starts + ends) / 2
     return np.concatenate([starts[:1], (centres[1:] + centres[:-1]) / 2, ends[-1:]])
+
+
+def write_prediction(path: Path, prediction: Prediction, labels: Sequence[str], top: int) -> None:
+    """Writes the table of a video's windows to `path`, ending .csv, and the picture beside it as .png."""
+    path, (spans, scores) = path.with_suffix(".csv"), prediction.windows()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, spans, scores, labels, top)
+    write_png(path.with_suffix(".png"), spans, scores, labels, printable(Path(prediction.video).name, sys.stdout))
 
 
 def write_csv(

@@ -100,7 +100,7 @@ def test_the_answer_is_that_of_predict(even, tmp_path, capsys):
     pixels = np.zeros((3, 16, *dataset.canvas, 3), np.uint8)
     for row, position in enumerate(positions):
         dataset.decode(int(position), indices.tolist(), pixels[row])
-    logits = network.logits()(network.prepare(pixels, np.tile([24, 32], (3, 1))))
+    logits = network(network.prepare(pixels, np.tile([24, 32], (3, 1))))
     np.testing.assert_allclose(found["logits"], logits, rtol=1e-4, atol=1e-5)
 
 

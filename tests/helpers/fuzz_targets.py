@@ -304,7 +304,7 @@ class Cards:
     def case(self, rng: np.random.Generator) -> None:
         import jax
 
-        from r23d_jax.inference import classifier
+        from r23d_jax.inference import classifier, protocol
         from r23d_jax.inference import clips as video_clips
 
         work = self.folder / "work"
@@ -315,16 +315,16 @@ class Cards:
         checksums = json.loads((work / "checksums.json").read_text())
         checksums["card.json"] = hashlib.sha256(card.read_bytes()).hexdigest()
         (work / "checksums.json").write_text(json.dumps(checksums))
-        network = classifier.Classifier(*classifier.open_checkpoint(work, "best"))
+        network = classifier.load(work, which="best")
         spec = network.card.preprocessing
         scanned = video_clips.Scanned(work, 30, 25.0, (24, 28), None)
         plan = video_clips.plan(scanned, spec, "dense")
         clip = jax.ShapeDtypeStruct((1, plan.indices.shape[1], 24, 28, len(spec.mean)), np.uint8)
         jax.eval_shape(network.prepare, clip, jax.ShapeDtypeStruct((1, 2), np.int32))
         network.layers()
-        if not all(isinstance(label, str) for label in classifier.labels_of(network.card)):
+        if not all(isinstance(label, str) for label in network.labels):
             raise Wrong("labels that are no text")
-        classifier.protocol(network.card, "dense", "float32")
+        protocol.describe(network.card, "dense", "float32")
         self._video.target_size(240, 320, video_clips.stored_size(network.card))
 
 
