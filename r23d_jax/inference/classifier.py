@@ -295,17 +295,29 @@ class Classifier:
         """Crop and normalisation of evaluation: uint8 [B, T, H, W, C] on a canvas, int32 sizes [B, 2]."""
         return self._transform(frames, size, np.zeros(len(frames), np.int32))
 
+    def activations(self, clips: jax.Array | np.ndarray) -> cam.Activation:
+        """Returns what class activation maps are made of: logits, the last map, and the head; see `inference.cam`.
+
+        Args:
+          clips: what `transform` gives.
+        """
+        if self._activations is None:
+            models.assign(self.model, self._weights)
+            self._activations = cam.ActivationMapper(self.model)
+        return self._activations(clips)
+
+    def to_pixels(self, clip: np.ndarray) -> np.ndarray:
+        """Returns frames to look at, uint8 [T, S, S, 3], of a normalised clip [T, S, S, C]; see `transforms.clip`."""
+        return clip_transforms.to_pixels(clip, self.card.preprocessing)
+
     def class_maps(self, label: int) -> Callable[[jax.Array], np.ndarray]:
         """The function from normalised clips to one class's activation maps, float32 [B, T', H', W'].
 
         In logits, relative to the mean of all classes.
         """
-        if self._activations is None:
-            models.assign(self.model, self._weights)
-            self._activations = cam.ActivationMapper(self.model)
 
         def maps(video):
-            seen = self._activations(video)
+            seen = self.activations(video)
             counts = seen.weights * len(seen.weights)  # 1, but where the average counts a moment less (I3D's ends)
             return seen.maps(np.full(len(video), label), relative=True) * counts[:, None, None]
 
