@@ -9,16 +9,14 @@ from markupsafe import Markup
 
 from r23d_jax import config as configs
 from r23d_jax.report import numbers, sections
+from r23d_jax.report.document import document, table
 from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run
-from r23d_jax.report.sections import note, percent, section, table
-from r23d_jax.report.style import CSS
+from r23d_jax.report.sections import note, percent, section
 
 if TYPE_CHECKING:
     from r23d_jax.report.strips import Strip
 
-# Nothing is loaded and nothing runs, whatever a name contains.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MISSING = "not recorded"
 
 
@@ -48,22 +46,12 @@ def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
     data = run.results.get("dataset") or run.dataset.get("name") or "an unnamed data set"
     title = f"{arch} on {data}"
     nav = element("nav", [element("a", label, href=f"#{name}") for name, label, _ in parts], aria_label="Sections")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title} · r23d_jax"),
-        element("style", Markup(CSS)),
-    )
-    body = element(
-        "body",
+    return document(
+        title,
         element("header", element("h1", title), element("div", _subtitle(run), class_="soft"), nav),
         element("main", [content for _, _, content in parts]),
         element("footer", element("p", f"Written by r23d_jax from {run.workdir.resolve().name}/.", class_="soft")),
     )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _subtitle(run: Run) -> str:

@@ -1,7 +1,6 @@
 """The report's sections on what was learned: curves, classes, confusions, calibration, clips."""
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from markupsafe import Markup
 from r23d_jax.evaluation import metrics
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.report import charts, numbers
+from r23d_jax.report.document import table
 from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run, series, x_unit
 
@@ -19,26 +19,6 @@ if TYPE_CHECKING:
 _NBSP = "\u00a0"
 _SHOWN_CLASSES = 24
 _SHOWN_CONFUSIONS = 12
-
-
-def table(
-    header: Sequence[Any], rows: Sequence[Sequence[Any]], numeric: Sequence[int] = (), caption: str = ""
-) -> Markup:
-    """A table; the columns `numeric` are set to the right. The first cell of a row heads it."""
-    kind = ["n" if i in numeric else None for i in range(len(header))]
-    head = [element("th", cell, scope="col", class_=kind[i]) for i, cell in enumerate(header)]
-    body = [
-        element(
-            "tr",
-            [
-                element("td" if i else "th", cell, scope=None if i else "row", class_=kind[i])
-                for i, cell in enumerate(row)
-            ],
-        )
-        for row in rows
-    ]
-    title = element("caption", caption) if caption else None
-    return element("table", title, element("thead", element("tr", head)), element("tbody", body))
 
 
 def section(name: str, title: str, *content: Any) -> Markup:
