@@ -1,7 +1,7 @@
 """The study's table: what its runs left, by network, as `study.md` and `study.json`."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 from r23d_jax import models
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.models.summary import Cost, cost
+from r23d_jax.report.table_page import markdown_table
 from r23d_jax.runtime.files import read_json, write_json, write_text
+from r23d_jax.runtime.text import duration
 from r23d_jax.training import optim, setup
 from r23d_jax.training.log import read_metrics
 from r23d_jax.viz import study_plot
@@ -166,15 +168,11 @@ def _recipe(config: ConfigDict, videos: int) -> str:
 
 def markdown(study: Mapping[str, Any]) -> str:
     """`study.md`: the table, the plot, and what the numbers are."""
-    lines = [
-        f"# {study['dataset']}: {study['finished']} of {study['cells']} runs finished",
-        "",
-        "| network | name | top-1 | its runs | mean class | parameters | GMAC | GMAC, shapes | training clips/s "
-        "| training time |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in study["rows"]:
-        cells = [
+    header = (
+        "network, name, top-1, its runs, mean class, parameters, GMAC, GMAC by shapes, training clips/s, training time"
+    )
+    rows = [
+        [
             row["network"],
             ", ".join(f"`{name}`" for name in row["names"]),
             _score(row, "top1"),
@@ -183,16 +181,19 @@ def markdown(study: Mapping[str, Any]) -> str:
             f"{row['parameters'] / 1e6:.3g} M",
             f"{row['gmacs']:.3g}",
             f"{row['nominal_gmacs']:.3g}",
-            _number(row["clips_per_second"]),
-            _time(row["train_seconds"]),
+            _or_not(row["clips_per_second"], "{:.3g}".format),
+            _or_not(row["train_seconds"], duration),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        for row in study["rows"]
+    ]
+    title = f"# {study['dataset']}: {study['finished']} of {study['cells']} runs finished"
+    lines = [title, "", *markdown_table(header, rows)]
     if any(row["top1"] for row in study["rows"]):
         lines += ["", "![accuracy against cost](study.png)"]
-    one = 1 / study["test_videos"]
+    one, seeds = 1 / study["test_videos"], ", ".join(map(str, study["seeds"]))
     lines += [
         "",
-        f"Top-1 and mean class: mean and standard deviation over seeds {_list(study['seeds'])}, in brackets the number "
+        f"Top-1 and mean class: mean and standard deviation over seeds {seeds}, in brackets the number "
         f"of runs; one of the {study['test_videos']} test videos is {one:.2%}, chance is {1 / study['classes']:.1%}. "
         "GMAC: multiply-adds of one clip, forward, by the compiler's analysis (products with the zeros of the padding "
         "left out, BatchNorm and the like counted), and by the shapes of the convolutions, as papers print them. "
@@ -231,16 +232,5 @@ def _values(score: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{100 * value:.1f}" for value in score["values"]) if score else ""
 
 
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3g}"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "not measured"
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 180 else f"{minutes} min" if minutes < 180 else f"{seconds / 3600:.1f} h"
-
-
-def _list(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+def _or_not(value: float | None, write: Callable[[float], str]) -> str:
+    return "not measured" if value is None else write(value)

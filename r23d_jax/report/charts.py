@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from r23d_jax.report.markup import element
 from r23d_jax.report.numbers import Calibration, thin
+from r23d_jax.runtime.text import shorten
 
 _POINTS = 240
 _WIDTH, _HEIGHT = 360, 210
@@ -128,7 +129,7 @@ def matrix(counts: np.ndarray, names: Sequence[str], label: str) -> Markup:
     classes = len(names)
     cell = 40 if classes <= 8 else 30 if classes <= 16 else 20 if classes <= 40 else 9
     size = 12 if classes <= 16 else 10 if classes <= 40 else 8
-    shown = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
+    shown = [shorten(name, 24) for name in names]
     margin = 24 + math.ceil(max(map(len, shown)) * size * 0.58)
     side = classes * cell
     every = 1 if classes <= 40 else 9

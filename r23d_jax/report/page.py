@@ -13,6 +13,7 @@ from r23d_jax.report.document import document, table
 from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run
 from r23d_jax.report.sections import note, percent, section
+from r23d_jax.runtime.text import duration
 
 if TYPE_CHECKING:
     from r23d_jax.report.strips import Strip
@@ -200,15 +201,6 @@ def _commit(commit: str | None) -> Markup | None:
 
 def _code(text: str | None) -> Markup | None:
     return element("code", text) if text else None
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 7 min, 6 d 3 h."""
-    seconds = round(seconds)
-    for unit, size, next_unit, next_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // next_size} {next_unit}"
-    return f"{seconds} s"
 
 
 def _without_predictions() -> Markup:

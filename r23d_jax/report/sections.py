@@ -12,6 +12,7 @@ from r23d_jax.report import charts, numbers
 from r23d_jax.report.document import table
 from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run, series, x_unit
+from r23d_jax.runtime.text import shorten
 
 if TYPE_CHECKING:
     from r23d_jax.report.strips import Strip
@@ -44,7 +45,7 @@ def score(share: float) -> str:
 
 def label(name: str) -> Markup:
     """A class's name: breakable before its capitals, and shortened where it is absurdly long."""
-    shown = name if len(name) <= 60 else f"{name[:59]}…"
+    shown = shorten(name, 60)
     words = [part for piece in re.split(r"(?<=[a-z0-9_/])(?=[A-Z])", shown) for part in (element("wbr"), piece)]
     return element("span", words[1:], title=name if shown != name else None)
 

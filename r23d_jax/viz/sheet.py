@@ -1,12 +1,14 @@
 """A picture of clips: a row each, made from the very arrays that the network is fed, brought back to pixels."""
 
 import dataclasses
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from r23d_jax.runtime.files import write_bytes
 from r23d_jax.training.preview import Clip
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
@@ -82,14 +84,11 @@ def draw(clips: Sequence[Clip], spec: Preprocessing, title: str, note: str, colu
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    """Writes the picture, of the kind that its ending names, whole or not at all."""
+    """Writes the picture in the format that its ending names, one of `ENDINGS`, whole or not at all."""
+    data = io.BytesIO()
+    sheet.save(data, "PNG" if path.suffix.lower() == ".png" else "JPEG", quality=92)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        sheet.save(temporary, quality=92)  # of a JPEG; a PNG has none
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, data.getvalue())
 
 
 def _spread(length: int, count: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from r23d_jax.errors import UserError
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.models.functional import weights_of
 from r23d_jax.report import __main__ as report_command
-from r23d_jax.report import charts, numbers, page, strips
+from r23d_jax.report import charts, numbers, strips
 from r23d_jax.report.markup import element
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
@@ -224,16 +224,6 @@ def test_a_folder_that_is_no_workdir(tmp_path):
         report.write(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         report.write(tmp_path / "none")
-
-
-def test_durations():
-    assert [page.duration(s) for s in (0.4, 59.7, 185, 7620, 540_000)] == [
-        "0 s",
-        "1 min 0 s",
-        "3 min 5 s",
-        "2 h 7 min",
-        "6 d 6 h",
-    ]
 
 
 # --- frames and activation maps -------------------------------------------------------------------------
