@@ -8,7 +8,7 @@ import numpy as np
 
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.evaluation.predictions import Predictions
-from r23d_jax.evaluation.results import read_results as read_results
+from r23d_jax.evaluation.results import read_results
 from r23d_jax.runtime.files import read_json
 from r23d_jax.training.log import read_metrics
 

@@ -71,44 +71,37 @@ def curves(run: Run) -> Markup:
     return section("curves", "Learning curves", element("p", text), element("div", figures, class_="charts"))
 
 
-# Scalar, title, how its values are written, top of the axis, what the last value is called.
+# Scalar, title, how its values are written, top of the axis, and what the caption says: the last value or the median.
 _CURVES = (
-    ("loss", "Loss", "{:g}", None),
-    ("accuracy", "Accuracy", "{:.0%}", 1.0),
-    ("lr", "Learning rate", "{:g}", None),
-    ("grad_norm", "Norm of the gradient", "{:g}", None),
-    ("clips_per_second", "Clips a second", "{:g}", None),
-    ("data_wait", "Share of time waiting for data", "{:.0%}", None),
+    ("loss", "Loss", "{:g}", None, "last"),
+    ("accuracy", "Accuracy", "{:.0%}", 1.0, "last"),
+    ("lr", "Learning rate", "{:g}", None, "last"),
+    ("grad_norm", "Norm of the gradient", "{:g}", None, "last"),
+    ("clips_per_second", "Clips a second", "{:g}", None, "median"),
+    ("data_wait", "Share of time waiting for data", "{:.0%}", None, "median"),
 )
 
 
-def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | None) -> Markup | None:
+def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | None, said: str) -> Markup | None:
     x, y = series(run, name)
     if not len(x):
         return None
-    drawn = [charts.Series(x, y)]
-    write = style.format
 
     def precise(value):
         return percent(value) if "%" in style else f"{value:.4g}" if value > 1e-9 * y.max() else "0"
 
+    drawn = [charts.Series(x, y)]
     extreme = f", lowest {precise(y.min())}" if name == "loss" else ""
-    caption = f"{precise(y[-1])} at the end{extreme}"
-    if name == "clips_per_second":
-        caption = f"median {np.median(y):.4g}"
-    elif name == "data_wait":
-        caption = f"median {percent(float(np.median(y)))}"
+    caption = [f"{precise(y[-1])} at the end{extreme}" if said == "last" else f"median {precise(np.median(y))}"]
     told = f"{title} by {unit}: {precise(y[0])} in the first line, {precise(y[-1])} in the last{extreme}."
     if name == "accuracy":
-        tested = _tested(run, unit)
-        if tested is not None:
+        caption = [element("span", class_="key"), " training clips, as augmented: ", *caption]
+        if (tested := _tested(run, unit)) is not None:
+            final = percent(tested.y[-1], 2)
             drawn.append(tested)
-            told += f" Top-1 on the test videos: {percent(tested.y[-1], 2)} at the end."
-        key = [element("span", class_="key"), " training clips, as augmented: ", caption]
-        if tested is not None:
-            key += [element("br"), element("span", class_="key b"), " test videos: ", percent(tested.y[-1], 2)]
-        caption = key
-    chart = charts.lines(drawn, told, unit, write, top)
+            told += f" Top-1 on the test videos: {final} at the end."
+            caption += [element("br"), element("span", class_="key b"), " test videos: ", final]
+    chart = charts.lines(drawn, told, unit, style.format, top)
     return element("figure", element("b", title), chart, element("figcaption", caption))
 
 
@@ -229,23 +222,31 @@ def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> Markup:
         return section("clips", "Clips", content)
     if strips:
         content.append(element("p", _EXPLANATION))
-    for kind, title in (("wrong", "Most wrong"), ("right", "Most confidently right")):
+    for kind, title, pick, order in _CHOICES:
+        chosen = pick(run.scores.scores, run.scores.labels, 8)
         content.append(element("h3", title))
-        pick = numbers.worst if kind == "wrong" else numbers.surest
-        if strips:
-            shown = [_strip(run.scores, strip) for strip in strips[kind]]
-        else:
-            shown = [_listed(run.scores, pick(run.scores.scores, run.scores.labels, 8))]
-        if not len(pick(run.scores.scores, run.scores.labels, 1)):
-            shown = [element("p", f"No test video is {kind}.")]
-        elif kind == "wrong":
-            content.append(element("p", "By the lead of the wrong class over the true one; each pair of classes once."))
-        else:
-            content.append(element("p", "By the score of the true class; each class once."))
-        content += shown
+        if not len(chosen):
+            content.append(element("p", f"No test video is {kind}."))
+            continue
+        content.append(element("p", order))
+        content += [_strip(run.scores, one) for one in strips[kind]] if strips else [_listed(run.scores, chosen)]
     return section("clips", "Clips", content)
 
 
+_CHOICES = (
+    (
+        "wrong",
+        "Most wrong",
+        numbers.worst,
+        "By the lead of the wrong class over the true one; each pair of classes once.",
+    ),
+    (
+        "right",
+        "Most confidently right",
+        numbers.surest,
+        "By the score of the true class; each class once.",
+    ),
+)
 _EXPLANATION = (
     "Frames of the middle clip of each video, cropped and scaled as the network saw them. Under each frame is a "
     "class activation map: where the network found evidence for a class, in space and time, from none (grey) to the "
@@ -292,17 +293,11 @@ def _scores(scores: Predictions, row: int) -> Markup:
 
 
 def _listed(scores: Predictions, rows: np.ndarray) -> Markup:
-    body = []
-    for row in rows:
-        values, true = scores.scores[row], int(scores.labels[row])
-        guess = int(values.argmax())
-        body.append(
-            (
-                element("code", scores.names[row]),
-                label(str(scores.class_names[true])),
-                score(values[true]),
-                label(str(scores.class_names[guess])),
-                score(values[guess]),
-            )
-        )
+    def named(row: int, i: int) -> tuple[Markup, str]:
+        return label(str(scores.class_names[i])), score(scores.scores[row, i])
+
+    body = [
+        (element("code", scores.names[i]), *named(i, scores.labels[i]), *named(i, scores.scores[i].argmax()))
+        for i in rows
+    ]
     return table(("Video", "True", "Score", "Predicted", "Score"), body, (2, 4))

@@ -18,6 +18,7 @@ from r23d_jax.inference import cam
 from r23d_jax.report.run import Run
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.viz import sheet
 from r23d_jax.weights import checkpoint
 from r23d_jax.weights.card import Card
 
@@ -124,8 +125,8 @@ def _draw(run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, s
     classes = [predicted] if predicted == true else [predicted, true]
     seen = network(clip[None])
     maps = seen.maps(np.array([classes]), relative=True)
-    frames = to_uint8(clip, spec)
-    shown = np.unique(np.linspace(0, len(frames) - 1, FRAMES).round().astype(int))
+    frames = to_rgb(clip, spec)
+    shown = sheet.spread(len(frames), FRAMES)
     heat = cam.normalise(cam.upsample(maps, *frames.shape[:3], offset=seen.offset))[0][:, shown]
     rows = [frames[shown], *(cam.overlay(frames[shown], one) for one in heat)]
     step = max(1, -(-max(frames.shape[1:3]) // _SIDE))
@@ -142,7 +143,7 @@ def _draw(run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, s
     return _Drawn(strip, tiles)
 
 
-def to_uint8(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
+def to_rgb(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
     """A normalised clip as frames to look at.
 
     Args:
@@ -152,7 +153,7 @@ def to_uint8(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
     Returns:
       uint8 [T, H, W, 3]; of flow red is the horizontal and green the vertical part, both mid-grey at rest.
     """
-    pixels = np.clip(np.rint(clip_transforms.denormalise(clip, spec)), 0, 255).astype(np.uint8)
+    pixels = sheet.to_uint8(clip, spec)
     if pixels.shape[-1] == 2:
         pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 128)], axis=-1)
     return pixels

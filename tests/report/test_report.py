@@ -276,7 +276,7 @@ def test_strips_show_what_the_network_saw(trained):
     frames = np.zeros((4, *dataset.canvas, 3), np.uint8)
     dataset.decode(position, sampling.uniform(20, 4, 2, 1)[0], frames)
     video = clip_transforms.eval_transform(SPEC)(frames[None], np.array([[32, 40]]), np.zeros(1, np.int32))
-    np.testing.assert_array_equal(strips.to_uint8(np.asarray(video)[0], SPEC), frames[:, :, 4:36])
+    np.testing.assert_array_equal(strips.to_rgb(np.asarray(video)[0], SPEC), frames[:, :, 4:36])
     for uri, frame in zip(strip.tiles, frames[:, :, 4:36], strict=True):
         tile = simplejpeg.decode_jpeg(base64.b64decode(uri.split(",")[1]))
         assert np.abs(tile[:32].astype(int) - frame).mean() < 12  # JPEG with halved chroma
@@ -323,4 +323,4 @@ def test_tiles_stay_within_the_budget():
 def test_flow_is_made_visible():
     clip = np.zeros((2, 4, 4, 2), np.float32)
     spec = Preprocessing(None, 4, 2, mean=(0.5, 0.5), std=(0.5, 0.5), channels="flow", flow="tvl1")
-    assert np.all(strips.to_uint8(clip, spec) == 128)
+    assert np.all(strips.to_rgb(clip, spec) == 128)
