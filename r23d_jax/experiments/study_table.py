@@ -1,4 +1,4 @@
-"""The study's table: what its runs left, by network, as `study.md` and `study.json`."""
+"""The study's results by network: `study.json`, `study.md` and `study.png`."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ def write(
       root: the study's folder.
       config: the recipe.
       dataset: what it is trained on.
-      cells: all of the study, `study.Cell`.
+      cells: all runs of the study, `study.StudyRun`.
       outcomes: of each cell its results, `{"failed": why}`, or None where it has not been run yet.
     """
     study = build(root, config, dataset, cells, outcomes)
@@ -61,11 +61,11 @@ def write(
 
 
 def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
-    """What `study.json` holds: `rows`, one a network, and what they have in common.
+    """Returns what `study.json` holds: `rows`, one for each network, and what they have in common.
 
-    Of a row: `network`, `names`, `parameters`, `gmacs` and `nominal_gmacs` (see `models.summary.cost`), `top1` and
+    A row has `network`, `names`, `parameters`, `gmacs` and `nominal_gmacs` (see `models.summary.cost`), `top1` and
     `mean_class` (`mean`, `deviation` of a sample or None for one seed, `values`; None without a result),
-    `clips_per_second`, `train_seconds` (medians over the seeds), and by seed what its run gave: `seeds`.
+    `clips_per_second`, `train_seconds` (medians over the seeds), and the runs by seed: `seeds`.
     """
     done = [cell for cell in cells if outcomes[cell] and "failed" not in outcomes[cell]]
     claims = [read_json(cell.workdir(root) / "config.json") for cell in done]
@@ -90,15 +90,15 @@ def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
 
 
 def _row(root, config, dataset, arch, cells, outcomes) -> dict[str, Any]:
-    seeds = {str(c.seed): _run(c.workdir(root), outcomes[c], config) for c in cells if c.arch == arch}
+    seeds = {str(c.seed): _run(c.workdir(root), outcomes[c]) for c in cells if c.arch == arch}
     done = [run for run in seeds.values() if "top1" in run]
-    price = _cost(config, dataset, arch)
+    compute = _cost(config, dataset, arch)
     return {
         "network": label(arch),
         "names": [arch, *(alias for alias, name in models.ALIASES.items() if name == arch)],
-        "parameters": price.parameters,
-        "gmacs": price.macs / 1e9,
-        "nominal_gmacs": price.nominal_macs / 1e9,
+        "parameters": compute.parameters,
+        "gmacs": compute.macs / 1e9,
+        "nominal_gmacs": compute.nominal_macs / 1e9,
         "top1": _spread([run["top1"] for run in done]),
         "mean_class": _spread([run["mean_class"] for run in done]),
         "clips_per_second": _median(run["clips_per_second"] for run in done),
@@ -107,7 +107,7 @@ def _row(root, config, dataset, arch, cells, outcomes) -> dict[str, Any]:
     }
 
 
-def _run(workdir: Path, outcome: Mapping[str, Any] | None, config: ConfigDict) -> dict[str, Any]:
+def _run(workdir: Path, outcome: Mapping[str, Any] | None) -> dict[str, Any]:
     """One run's part of a row: `{}` where it is not finished."""
     if outcome is None or "failed" in outcome:
         return dict(outcome or {})
@@ -126,7 +126,7 @@ _costs: dict[tuple, Cost] = {}
 
 
 def _cost(config: ConfigDict, dataset: VideoDataset, arch: str) -> Cost:
-    """What one clip of the config costs; found once, a second a network."""
+    """Returns the cost of one clip of the config, computed once for each network."""
     arguments = setup.model_arguments(config, len(dataset.class_names), dataset.num_channels, None)
     clip = (config.clip.frames, config.clip.size, config.clip.size, dataset.num_channels)
     key = (arch, repr(arguments), clip)
@@ -167,7 +167,7 @@ def _recipe(config: ConfigDict, videos: int) -> str:
 
 
 def markdown(study: Mapping[str, Any]) -> str:
-    """`study.md`: the table, the plot, and what the numbers are."""
+    """Returns `study.md`: the table, the plot, and how the numbers were measured."""
     header = (
         "network, name, top-1, its runs, mean class, parameters, GMAC, GMAC by shapes, training clips/s, training time"
     )

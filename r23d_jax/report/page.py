@@ -22,12 +22,12 @@ _MISSING = "not recorded"
 
 
 def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
-    """The whole page.
+    """Returns the whole page.
 
     Args:
       run: as read.
       strips: of the "wrong" and the "right" videos, {} without frames.
-      why_not: why there are no strips.
+      why_not: reason for no strips.
     """
     parts = [("result", "Result", _result(run))]
     if "splits" not in run.results:
@@ -116,7 +116,7 @@ def _counted(run: Run) -> str:
     if not videos or "splits" in results:
         return f"over {videos} test videos" if videos else ""
     right = round(results["top1"] * videos)
-    low, high = numbers.interval(right, videos)
+    low, high = numbers.wilson_interval(right, videos)
     text = (
         f"= {right:,} of {videos:,} test videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
         "(Wilson, as if videos were independent)"

@@ -23,28 +23,29 @@ _SHOWN_CONFUSIONS = 12
 
 
 def section(name: str, title: str, *content: Any) -> Markup:
-    """One section of the page, reached as `#name`."""
+    """Returns one section of the page, which `#name` links to."""
     return element("section", element("h2", title), content, id=name)
 
 
 def note(*text: Any) -> Markup:
-    """Something the reader should not miss."""
+    """Returns a highlighted paragraph."""
     return element("p", text, class_="note", role="note")
 
 
 def percent(share: float, digits: int = 1) -> str:
+    """Returns a share of 1 as a percentage."""
     return f"{100 * share:.{digits}f}{_NBSP}%"
 
 
 def score(share: float) -> str:
-    """A softmax score; one that rounds to 0 or 100 % says on which side of it it is."""
+    """Returns a softmax score in percent; near 0 and 100 % as a bound."""
     if 0 < share < 0.001:
         return f"<{_NBSP}0.1{_NBSP}%"
     return f">{_NBSP}99.9{_NBSP}%" if 0.999 < share < 1 else percent(share)
 
 
 def label(name: str) -> Markup:
-    """A class's name: breakable before its capitals, and shortened where it is absurdly long."""
+    """Returns a class's name, breakable before its capitals, and shortened above 60 letters."""
     shown = shorten(name, 60)
     words = [part for piece in re.split(r"(?<=[a-z0-9_/])(?=[A-Z])", shown) for part in (element("wbr"), piece)]
     return element("span", words[1:], title=name if shown != name else None)
@@ -54,7 +55,7 @@ def label(name: str) -> Markup:
 
 
 def curves(run: Run) -> Markup:
-    """Loss, accuracy, learning rate, gradient, speed and data wait over the run."""
+    """Draws loss, accuracy, learning rate, gradient norm, speed and data wait over the run."""
     unit = x_unit(run)
     figures = [figure for spec in _CURVES if (figure := _curve(run, unit, *spec)) is not None]
     if not figures:
@@ -119,7 +120,7 @@ def _tested(run: Run, unit: str) -> charts.Series | None:
 
 
 def classes(scores: Predictions, matrix: np.ndarray) -> Markup:
-    """A bar for every class, worst first."""
+    """Draws a bar for every class, lowest accuracy first."""
     accuracy = metrics.per_class(matrix)
     count = matrix.sum(axis=1)
     tested = np.flatnonzero(count)
@@ -144,7 +145,7 @@ def _bar(name: str, share: float, right: int, count: int) -> Markup:
 
 
 def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
-    """The confusion matrix, and its largest entries as a table."""
+    """Draws the confusion matrix, with its largest entries as a table."""
     names = [str(name) for name in scores.class_names]
     wrong = int(matrix.sum() - np.trace(matrix))
     if not wrong:
@@ -172,7 +173,7 @@ def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
 
 
 def calibration(scores: Predictions) -> Markup:
-    """Reliability diagram, expected calibration error, and the bins as a table."""
+    """Draws the reliability diagram, with expected calibration error and the bins as a table."""
     result = numbers.calibration(scores.scores, scores.labels)
     sure = float(scores.scores.max(axis=1).mean())
     right = float(np.mean(scores.scores.argmax(axis=1) == scores.labels))
@@ -214,7 +215,7 @@ def calibration(scores: Predictions) -> Markup:
 
 
 def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> Markup:
-    """Strips of the most wrong and the most confidently right videos; a table of them without frames."""
+    """Shows the most wrong and the most confidently right videos as strips; without frames as a table."""
     content: list[Any] = []
     if why_not:
         content.append(note(f"No frames and activation maps: {why_not}."))
@@ -237,13 +238,13 @@ _CHOICES = (
     (
         "wrong",
         "Most wrong",
-        numbers.worst,
+        numbers.most_wrong,
         "By the lead of the wrong class over the true one; each pair of classes once.",
     ),
     (
         "right",
         "Most confidently right",
-        numbers.surest,
+        numbers.most_confident,
         "By the score of the true class; each class once.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Frames of chosen videos as the network saw them, with its class activation maps over them."""
+"""Frames of chosen videos as the network saw them, with class activation maps below each."""
 
 import base64
 import dataclasses
@@ -52,7 +52,7 @@ class Strip:
 
 
 def open_dataset(run: Run, data_dir: str | None = None) -> records.VideoDataset:
-    """The data set a run was evaluated on, from where it was then, or from `data_dir`."""
+    """Opens the data set a run was evaluated on, in its folder then or in `data_dir`."""
     name = run.results.get("dataset") or run.dataset.get("name")
     data_dir = data_dir or run.config.get("dataset.data_dir")
     if not name or not data_dir:
@@ -61,7 +61,7 @@ def open_dataset(run: Run, data_dir: str | None = None) -> records.VideoDataset:
 
 
 def load_weights(run: Run) -> tuple[Mapping[str, Any], Card]:
-    """Weights and card of the checkpoint that `results.json` is about."""
+    """Returns flat weights and card of the checkpoint that `results.json` is about."""
     root = run.workdir / "checkpoints"
     found = {path.name: path for path in root.glob("[0-9]*")} if root.is_dir() else {}
     wanted = f"{run.results.get('step', 0):08d}"
@@ -73,7 +73,7 @@ def load_weights(run: Run) -> tuple[Mapping[str, Any], Card]:
 def collect(
     run: Run, dataset: records.VideoDataset, weights: tuple[Mapping[str, Any], Card], rows: np.ndarray
 ) -> list[Strip]:
-    """The strips of some videos, each from the middle clip of its video.
+    """Returns the strips of some videos, each from the middle clip of its video.
 
     Args:
       run: with predictions.
@@ -144,7 +144,7 @@ def _draw(run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, s
 
 
 def to_rgb(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """A normalised clip as frames to look at.
+    """Returns a normalised clip as frames to look at.
 
     Args:
       clip: float [T, H, W, C], C 3 for RGB or 2 for optical flow.
@@ -170,7 +170,7 @@ def _place(heat: np.ndarray) -> str:
 
 
 def _encode(drawn: list[_Drawn]) -> list[Strip]:
-    """JPEG tiles at the best quality that keeps the page small enough to send around."""
+    """Encodes the tiles at the best JPEG quality that keeps the page small enough to send."""
     tiles = []
     for quality in _QUALITIES:
         tiles = [[_data_uri(tile, quality) for tile in one.tiles] for one in drawn]

@@ -1,4 +1,4 @@
-"""A picture of clips: a row each, made from the very arrays that the network is fed, brought back to pixels."""
+"""A contact sheet: one row for each clip, from the very arrays that the network is fed."""
 
 import dataclasses
 import io
@@ -35,7 +35,7 @@ class _Paint:
 
 
 def draw(clips: Sequence[Clip], spec: Preprocessing, title: str, note: str, columns: int = 8) -> Image.Image:
-    """A row a clip: labels and name, the stored frame that it begins with, and evenly chosen frames of the clip.
+    """Draws a row for each clip: labels and name, its first frame as stored, and evenly chosen frames of the clip.
 
     Args:
       clips: at least one.
@@ -147,11 +147,11 @@ def _optical_flow(clips: Sequence[Clip], spec: Preprocessing) -> _Paint:
 
 
 def flow_colours(field: np.ndarray, full: float) -> np.ndarray:
-    """Motion in colours: the hue of its direction (right is red), the paler the slower, white at rest.
+    """Returns motion as colours: direction as hue (right is red), speed as saturation, white at rest.
 
     Args:
       field: float [..., 2], x to the right and y down.
-      full: speed of the full colour, and of all above it.
+      full: speed from which on the colour is fully saturated.
 
     Returns:
       uint8 [..., 3].

@@ -143,8 +143,8 @@ def test_the_page_says_the_calibration_error_and_the_number_of_bins(whole):
 
 def test_the_interval_by_hand():
     # Wilson's for 8 of 10, as printed in textbooks: 0.490 to 0.943.
-    assert numbers.interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
-    assert numbers.interval(10, 10)[1] == 1 and numbers.interval(0, 10)[0] == 0
+    assert numbers.wilson_interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
+    assert numbers.wilson_interval(10, 10)[1] == 1 and numbers.wilson_interval(0, 10)[0] == 0
 
 
 def test_confusions_and_chosen_videos():
@@ -152,14 +152,14 @@ def test_confusions_and_chosen_videos():
     labels = np.array([0, 0, 1, 1, 2, 2])
     matrix = numbers.confusion(scores, labels)
     assert numbers.confusions(matrix, 5) == [(0, 1, 2), (1, 0, 1)]
-    assert numbers.worst(scores, labels, 5).tolist() == [0, 2]  # each pair of classes once
-    assert numbers.surest(scores, labels, 5).tolist() == [5, 3]  # each class once
+    assert numbers.most_wrong(scores, labels, 5).tolist() == [0, 2]  # each pair of classes once
+    assert numbers.most_confident(scores, labels, 5).tolist() == [5, 3]  # each class once
 
 
 def test_a_long_series_keeps_its_extremes():
     y = np.sin(np.arange(10_001.0))
     y[5000] = 9
-    x, mean, low, high = numbers.thin(np.arange(10_001.0), y, 100)
+    x, mean, low, high = numbers.downsample(np.arange(10_001.0), y, 100)
     assert len(x) == 100 and x[-1] == 10_000 and high.max() == 9 and np.all(low <= mean) and np.all(mean <= high)
     assert mean.mean() == pytest.approx(y.mean(), abs=0.01)
 
@@ -266,7 +266,7 @@ def images(path):
 def test_strips_show_what_the_network_saw(trained):
     workdir, dataset = trained
     run = report.read_run(workdir)
-    row = int(numbers.worst(run.scores.scores, run.scores.labels, 1)[0])
+    row = int(numbers.most_wrong(run.scores.scores, run.scores.labels, 1)[0])
     (strip,) = strips.collect(run, dataset, strips.load_weights(run), np.array([row]))
     assert len(strip.tiles) == 4 and strip.size == (32, 96)  # frames, evidence for the predicted and the true class
     assert strip.classes == [int(run.scores.scores[row].argmax()), int(run.scores.labels[row])]
