@@ -61,11 +61,11 @@ def write(
 
 
 def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
-    """Returns what `study.json` holds: `rows`, one for each network, and what they have in common.
+    """What `study.json` holds: `rows`, one a network, and what they have in common.
 
-    A row has `network`, `names`, `parameters`, `gmacs` and `nominal_gmacs` (see `models.summary.cost`), `top1` and
+    Of a row: `network`, `names`, `parameters`, `gmacs` and `nominal_gmacs` (see `models.summary.cost`), `top1` and
     `mean_class` (`mean`, `deviation` of a sample or None for one seed, `values`; None without a result),
-    `clips_per_second`, `train_seconds` (medians over the seeds), and the runs by seed: `seeds`.
+    `clips_per_second`, `train_seconds` (medians over the seeds), and by seed what its run gave: `seeds`.
     """
     done = [cell for cell in cells if outcomes[cell] and "failed" not in outcomes[cell]]
     claims = [read_json(cell.workdir(root) / "config.json") for cell in done]
@@ -92,13 +92,13 @@ def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
 def _row(root, config, dataset, arch, cells, outcomes) -> dict[str, Any]:
     seeds = {str(c.seed): _run(c.workdir(root), outcomes[c]) for c in cells if c.arch == arch}
     done = [run for run in seeds.values() if "top1" in run]
-    compute = _cost(config, dataset, arch)
+    price = _cost(config, dataset, arch)
     return {
         "network": label(arch),
         "names": [arch, *(alias for alias, name in models.ALIASES.items() if name == arch)],
-        "parameters": compute.parameters,
-        "gmacs": compute.macs / 1e9,
-        "nominal_gmacs": compute.nominal_macs / 1e9,
+        "parameters": price.parameters,
+        "gmacs": price.macs / 1e9,
+        "nominal_gmacs": price.nominal_macs / 1e9,
         "top1": _spread([run["top1"] for run in done]),
         "mean_class": _spread([run["mean_class"] for run in done]),
         "clips_per_second": _median(run["clips_per_second"] for run in done),

@@ -56,7 +56,6 @@ def summarise(dataset: VideoDataset) -> dict[str, Any]:
 
 def table(facts: dict[str, Any]) -> str:
     """Returns the same for a terminal."""
-    splits = facts["splits"].items()
     durations = _spread_text(facts["duration"], " s"), _spread_text(facts["frames_per_video"], " frames")
     rates = [f"{one['fps']:g} a second ({one['videos']:,})" for one in facts["frame_rates"]]
     sizes = [f"{one['size']} ({one['videos']:,})" for one in facts["sizes"]]
@@ -67,15 +66,15 @@ def table(facts: dict[str, Any]) -> str:
         f"{bytes_text(facts['bytes_on_disk'])} in {_many(facts['shards'], 'shard')}",
         f"fingerprint {facts['fingerprint']}",
         "",
-        *(f"split {split}: {_side_text(sides)}" for split, sides in splits),
+        *(f"split {split}: {_side_text(sides)}" for split, sides in facts["splits"].items()),
         f"durations:   {'; '.join(durations)}",
         f"frame rates: {_list(rates)}",
         f"frames:      {_list(sizes)}, height x width",
     ]
     if facts["groups"]:
         lines += [f"groups:      {_many(facts['groups'], 'source video')}"]
-    lines += ["", *_classes(facts)]
-    for split, sides in splits:
+    lines += ["", *_rows(facts)]
+    for split, sides in facts["splits"].items():
         for side in ("train", "test"):
             without = [row["label"] for row in facts["per_class"] if not row["splits"][split][side]]
             if without and sides[side]:
@@ -89,7 +88,7 @@ def table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _classes(facts: dict[str, Any]) -> list[str]:
+def _rows(facts: dict[str, Any]) -> list[str]:
     """The table of classes, aligned."""
     splits, groups = list(facts["splits"]), bool(facts["groups"])
     head = ["class", "videos", *(f"train/test {split}" for split in splits), "shortest", "median", "longest"]
@@ -100,18 +99,24 @@ def _classes(facts: dict[str, Any]) -> list[str]:
         rows.append(
             [shorten(row["label"], _NAME), f"{row['videos']:,}", *sides, *times] + [str(row["groups"])] * groups
         )
-    columns = [[cell.rjust(max(map(len, column))) for cell in column] for column in zip(*rows, strict=True)]
-    columns[0] = [cell.lstrip().ljust(len(cell)) for cell in columns[0]]
+    columns: list[list[str]] = []
+    for column in zip(*rows, strict=True):
+        align, width = str.rjust if columns else str.ljust, max(map(len, column))
+        columns.append([align(cell, width) for cell in column])
     lines = ["  ".join(row) for row in zip(*columns, strict=True)]
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
+def _sides(dataset: VideoDataset, videos: Sequence[VideoRecord]) -> dict[str, dict[str, int]]:
+    counts = {split: Counter(video.splits[split] for video in videos) for split in dataset.splits}
+    return {split: {side: count[side] for side in ("train", "test", "neither")} for split, count in counts.items()}
+
+
 def _counts(dataset: VideoDataset, videos: Sequence[VideoRecord]) -> dict[str, Any]:
     """What is counted of the whole data set and of each class."""
-    sides = {split: Counter(video.splits[split] for video in videos) for split in dataset.splits}
     return {
         "videos": len(videos),
-        "splits": {split: {side: n[side] for side in ("train", "test", "neither")} for split, n in sides.items()},
+        "splits": _sides(dataset, videos),
         "duration": _spread(map(_seconds, videos)),
         # Source videos, where the names say them: one group of one class.
         "groups": len({(video.label, video.group) for video in videos if video.group >= 0}),

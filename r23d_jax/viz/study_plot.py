@@ -126,7 +126,7 @@ def _write_names(axes, renderer, rows, lines) -> None:
     crowd = [sum(abs(x - u) / axes.get_xlim()[1] + abs(y - v) / 100 < 0.1 for u, v in marks) for x, y in marks]
     for index in sorted(range(len(rows)), key=lambda index: -crowd[index]):
         name, mark = rows[index]["network"], marks[index]
-        text = {"fontsize": 8.5, "color": _kind(name)[2], "zorder": 4}
+        text = {"fontsize": 8.5, "color": _kind(rows[index]["network"])[2], "zorder": 4}
         measured = axes.text(*mark, name, **text)
         size = measured.get_window_extent(renderer).size
         measured.remove()
