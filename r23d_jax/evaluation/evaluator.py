@@ -176,8 +176,7 @@ def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
 
 
 def _check_any_length(card: Card) -> None:
-    spec = models.SPECS.get(models.canonical(card.arch))
-    if spec is not None and spec.stem == "frames":
+    if models.get(card.arch).fixed_frames:
         raise UserError(
             f"config.eval.views='whole': {card.arch} takes clips of exactly {card.model['frames']} frames; use 'dense'"
         )

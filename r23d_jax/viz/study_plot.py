@@ -9,15 +9,15 @@ from r23d_jax.runtime.files import write_bytes
 
 _BESIDE = 6  # points from a network's mark to the dots of its runs
 _INK, _SOFT, _RULE = "#1d2024", "#5c636c", "#dfdfd8"
-# Kinds of networks: the start of a paper's name, colour and mark; the first that fits.
-_KINDS = (
-    ("2D", ("R2D", "f-R2D"), "#6b7280", "s"),
-    ("3D early, 2D late", ("MC", "R(3+2)D"), "#b4481a", "v"),
-    ("2D early, 3D late", ("rMC", "R(2+3)D"), "#1f5c99", "^"),
-    ("3D", ("R3D",), "#1d2024", "o"),
-    ("(2+1)D", ("R(2+1)D",), "#2f7d4f", "D"),
-    ("other", ("",), "#7a4e9e", "P"),
-)
+# Colour and mark of the networks of a kind, in the legend's order; kinds that are not here are drawn as "other".
+_KINDS = {
+    "2D": ("#6b7280", "s"),
+    "3D early, 2D late": ("#b4481a", "v"),
+    "2D early, 3D late": ("#1f5c99", "^"),
+    "3D": ("#1d2024", "o"),
+    "(2+1)D": ("#2f7d4f", "D"),
+    "other": ("#7a4e9e", "P"),
+}
 
 
 def write(path: Path, study: Mapping[str, Any]) -> None:
@@ -38,15 +38,15 @@ def write(path: Path, study: Mapping[str, Any]) -> None:
     write_bytes(path, data.getvalue())
 
 
-def _kind(network: str) -> tuple[str, tuple[str, ...], str, str]:
-    return next(kind for kind in _KINDS if network.startswith(kind[1]))
+def _kind(row: Mapping[str, Any]) -> str:
+    return row["kind"] if row["kind"] in _KINDS else "other"
 
 
 def _draw(axes, row) -> tuple[float, float]:
     """The network's runs, mean and spread; returns where its mark is."""
     from matplotlib.transforms import ScaledTranslation
 
-    _, _, colour, mark = _kind(row["network"])
+    colour, mark = _KINDS[_kind(row)]
     x, score = row["gmacs"], row["top1"]
     values = [100 * value for value in score["values"]]
     mean, deviation = 100 * score["mean"], 100 * (score["deviation"] or 0)
@@ -100,8 +100,10 @@ def _axes(axes, study, rows) -> None:
     runs = max(len(row["top1"]["values"]) for row in rows)
     seeds = f"; mean and standard deviation of {runs} seeds, dots are runs" if runs > 1 else "; one seed"
     axes.set_title(f"{study['dataset']}, split {study['split']}{seeds}", loc="left", fontsize=10, color=_INK)
-    kinds = [kind for kind in _KINDS if any(_kind(row["network"]) is kind for row in rows)]
-    handles = [Line2D([], [], color=kind[2], marker=kind[3], linestyle="", label=kind[0]) for kind in kinds]
+    kinds = {kind: style for kind, style in _KINDS.items() if kind in map(_kind, rows)}
+    handles = [
+        Line2D([], [], color=colour, marker=mark, linestyle="", label=kind) for kind, (colour, mark) in kinds.items()
+    ]
     axes.legend(
         handles=handles,
         loc="upper left",
@@ -137,19 +139,20 @@ def _place(axes, renderer, rows, marks) -> None:
     # The most crowded first: they have the fewest places left.
     crowd = [sum(abs(x - u) / axes.get_xlim()[1] + abs(y - v) / 100 < 0.1 for u, v in marks) for x, y in marks]
     for index in sorted(range(len(rows)), key=lambda index: -crowd[index]):
-        _place_one(axes, renderer, rows[index]["network"], marks[index], taken, frame)
+        _place_one(axes, renderer, rows[index], marks[index], taken, frame)
 
 
-def _place_one(axes, renderer, name, mark, taken, frame) -> None:
+def _place_one(axes, renderer, row, mark, taken, frame) -> None:
+    colour = _KINDS[_kind(row)][0]
     at = axes.transData.transform(mark)
     best = None
     for distance in (8, 14, 22, 32, 44, 58, 74):
         for dx, dy in ((1, 0), (-1, 0), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7), (0, 1), (0, -1)):
             across = "left" if dx > 0 else "right" if dx < 0 else "center"
             up = "bottom" if dy > 0 else "top" if dy < 0 else "center"
-            far, colour = distance > 14, _kind(name)[2]
+            far = distance > 14
             note = axes.annotate(
-                name,
+                row["network"],
                 mark,
                 xytext=(dx * distance, dy * distance),
                 textcoords="offset points",
