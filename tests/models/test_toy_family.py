@@ -161,7 +161,7 @@ def test_it_is_among_the_networks(run, monkeypatch):  # noqa: F811
         models.create("toy", rngs=nnx.Rngs(0), layers=(1, 1, 1, 1))
     with pytest.raises(UserError, match="toy: width=32"):
         models.create("toy", rngs=nnx.Rngs(0), width=32)
-    with pytest.raises(ValueError, match="plaything"):
+    with pytest.raises(ValueError, match="two networks called toy"):
         models.register(TOY)
 
 
