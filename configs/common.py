@@ -73,6 +73,7 @@ def get_config() -> ConfigDict:
     config.optimizer.layer_decay = 1.0  # rate of a stage over the next stage's; the head's is `lr`
     config.freeze_backbone = False  # linear probe: only the classifier learns
     config.freeze_batch_norm = False  # running statistics are used and kept in training
+    config.loss = "cross_entropy"  # a name of r23d_jax/training/losses.py
     config.label_smoothing = 0.0
     config.ema = 0.0  # decay of averaged weights, used to evaluate; 0 is off
 

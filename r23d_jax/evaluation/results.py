@@ -42,6 +42,10 @@ def _check(found: Any, needed: Sequence[str], inside: str = "") -> None:
             fits = type(value) is int and value >= 0
         elif key in SCORES:
             fits = type(value) in (int, float) and 0 <= value <= 1
+        elif key == "aggregates":
+            fits = isinstance(value, dict)
+            for name, scores in value.items() if fits else ():
+                _check(scores, ["top1"], f"{key}.{name}.")
         elif key == "spread":
             fits = isinstance(value, dict) and all(type(x) in (int, float) and math.isfinite(x) for x in value.values())
         elif key in _PARTS:

@@ -51,4 +51,9 @@ def _scores(parts: Sequence[dict[str, Any]]) -> list[str]:
 
 def _mean(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The last of them with the mean scores of all."""
-    return {**parts[-1], **{name: statistics.fmean(part[name] for part in parts) for name in _scores(parts)}}
+    mean = {**parts[-1], **{name: statistics.fmean(part[name] for part in parts) for name in _scores(parts)}}
+    if "aggregates" in mean:
+        every = [part.get("aggregates", {}) for part in parts]
+        names = [name for name in every[-1] if all(name in aggregates for aggregates in every)]
+        mean["aggregates"] = {name: _mean([aggregates[name] for aggregates in every]) for name in names}
+    return mean

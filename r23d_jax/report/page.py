@@ -112,7 +112,8 @@ def _result(run: Run) -> Markup:
     under = element("p", "Top-1 ", _counted(run), class_="soft")
     protocol = element("p", element("b", "Protocol, of every figure here: "), f"{results.get('protocol', _MISSING)}.")
     head = element("div", element("div", big, under), element("div", measured), class_="head")
-    return section("result", "Result", _warnings(run), head, protocol, _splits(results), _streams(run), _facts(run))
+    tables = (_aggregates(results, k), _splits(results), _streams(run))
+    return section("result", "Result", _warnings(run), head, protocol, *tables, _facts(run))
 
 
 def _value(share: float) -> Markup:
@@ -148,6 +149,15 @@ def _warnings(run: Run) -> list[Markup]:
             text = "is not of the evaluation in results.json; classes, confusions, calibration and clips are from it."
             found.append(note(f"{what} {text}"))
     return found
+
+
+def _aggregates(results: dict[str, Any], k: str) -> Markup | None:
+    """Every way from a video's views to its scores."""
+    rows = [
+        (_code(name), *(_value(scores[key]) if key in scores else _MISSING for key in ("top1", "top5", "mean_class")))
+        for name, scores in results.get("aggregates", {}).items()
+    ]
+    return table(("Views of a video by", "Top-1 %", f"Top-{k} %", "Mean class %"), rows, (1, 2, 3)) if rows else None
 
 
 def _splits(results: dict[str, Any]) -> Markup | None:

@@ -1,6 +1,7 @@
 """The report: a whole page from a whole workdir, and from one with anything missing; and nothing gets out of it."""
 
 import base64
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ from r23d_jax.data import records, sampling
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.models.functional import weights_of
+from r23d_jax.report import __main__ as report_command
 from r23d_jax.report import charts, numbers, page, strips
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
@@ -80,6 +82,14 @@ def test_the_page_holds_the_numbers_of_results_json(whole):
         assert text in shown.text
     assert results["protocol"] in shown.text and results["commit"] in shown.text
     assert not list(whole.glob(".*"))
+
+
+def test_the_page_shows_every_aggregate(tmp_path):
+    found = fake_run.predictions(MOTION)
+    found = dataclasses.replace(found, aggregates=found.aggregates | {"largest_logit": found.logits[:, ::-1]})
+    shown = read(report.write(fake_run.write(tmp_path, found)))
+    top1 = json.loads((tmp_path / "results.json").read_text())["aggregates"]["largest_logit"]["top1"]
+    assert "largest_logit" in shown.text and ("data", "value", repr(top1)) in shown.attributes
 
 
 def test_the_page_loads_nothing_and_runs_nothing(whole):
@@ -173,7 +183,7 @@ def test_what_is_missing_is_said(tmp_path, missing):
 
 def test_an_evaluation_alone_and_one_of_everything_right(tmp_path):
     found = fake_run.predictions(MOTION[:2], right=0.5)
-    found = Predictions(**{**found.__dict__, "labels": found.scores.argmax(axis=1).astype(np.int32)})
+    found = dataclasses.replace(found, labels=found.scores.argmax(axis=1).astype(np.int32))
     fake_run.write(tmp_path, found)
     (tmp_path / "config.json").unlink()
     text = read(report.write(tmp_path)).text
@@ -246,8 +256,7 @@ def trained(tmp_path_factory):
     found = Predictions(
         names=np.array([video.name for video in tested]),
         labels=np.array([video.label for video in tested], np.int32),
-        scores=scores,
-        logits=np.log(scores),
+        aggregates={"mean_softmax": scores, "mean_logits": np.log(scores)},
         clips=np.full(len(tested), 3, np.int32),
         class_names=np.array(dataset.class_names),
         clip_top1=0.5,
@@ -308,7 +317,7 @@ def test_another_build_of_the_data_is_refused_in_words(trained, tmp_path, monkey
     workdir, _ = trained
     fake_data.write(tmp_path, seed=1)
     monkeypatch.setattr("sys.argv", ["report", str(workdir), "--data_dir", str(tmp_path)])
-    assert report.main() == 0
+    assert report_command.main() == 0
     path = workdir / "report.html"
     assert str(path) in capsys.readouterr().out
     assert "is another build than the one that was evaluated" in read(path).text and not images(path)
