@@ -58,15 +58,17 @@ def get_config() -> ConfigDict:
     config.lr = 0.03  # learning rate for a batch of `lr_batch` clips
     config.lr_batch = 0  # if not 0: the rate is scaled by batch_size / lr_batch
     config.schedule = ConfigDict(type_safe=False)
-    config.schedule.name = "cosine"  # "cosine" to zero, "cosine_study", "step" or "constant"
+    config.schedule.name = "cosine"  # "cosine" to zero, "cosine_study", "step", "constant", or any of optax
     config.schedule.warmup_epochs = 0.0  # linear from zero
     config.schedule.milestones = (0.45, 0.65, 0.9)  # step: shares of the run
     config.schedule.gamma = 0.1  # step: factor at each milestone
+    config.schedule.arguments = ConfigDict(type_safe=False)  # keywords of optax's: arguments.decay_rate=0.9
     config.optimizer = ConfigDict(type_safe=False)
-    config.optimizer.name = "sgd"  # "sgd" with Nesterov momentum, or "adamw"
+    config.optimizer.name = "sgd"  # "sgd" with Nesterov momentum, "adamw", or any of optax: "lion", "lamb", "adam"
     config.optimizer.momentum = 0.9  # sgd
     config.optimizer.betas = (0.9, 0.999)  # adamw
-    config.optimizer.weight_decay = 0.0  # sgd: added to the gradient; adamw: decoupled
+    config.optimizer.weight_decay = 0.0  # added to the gradient; adamw and others with a decay of their own: decoupled
+    config.optimizer.arguments = ConfigDict(type_safe=False)  # keywords of optax's: arguments.b1=0.95
     config.optimizer.decay_norm = False  # decay BatchNorm's scale and bias too
     config.optimizer.decay_bias = False  # decay the classifier's bias too
     config.optimizer.clip_norm = 0.0  # if not 0: largest global norm of the gradient

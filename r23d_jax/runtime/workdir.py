@@ -42,9 +42,9 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> N
     flat = _json_values(config)
     if (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").glob("*")):
         keys, fingerprint = recorded(workdir)
-        differ = [k for k in flat if not k.startswith(_FREE) and keys[k] != flat[k]]
+        differ = [k for k in {**keys, **flat} if not k.startswith(_FREE) and keys.get(k) != flat.get(k)]
         if differ:
-            shown = ", ".join(f"{k}={keys[k]!r} there, {flat[k]!r} now" for k in differ[:3])
+            shown = ", ".join(f"{k}={keys.get(k)!r} there, {flat.get(k)!r} now" for k in differ[:3])
             raise UserError(f"{workdir}: holds a run of another config ({shown}); use a new workdir")
         if fingerprint != dataset.fingerprint:
             raise UserError(f"{workdir}: holds a run on another build of the data set; use a new workdir")
