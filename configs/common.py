@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.dataset = ConfigDict(type_safe=False)
     config.dataset.name = "tfds_ucf101"  # add "/rgb128" and the like where several are built
     config.dataset.data_dir = "data"  # what `tfds build --data_dir` was given
-    config.dataset.split = "1"  # "1", "2", "3", or "all" for three runs and their mean
+    config.dataset.split = "1"  # a split of the data set, or "all" for a run on each of them and their mean
     config.dataset.balanced = False  # every class equally often, whatever its number of videos
 
     config.clip = ConfigDict(type_safe=False)
@@ -80,6 +80,7 @@ def get_config() -> ConfigDict:
     config.ema = 0.0  # decay of averaged weights, used to evaluate; 0 is off
 
     config.eval = ConfigDict(type_safe=False)
+    config.eval.part = "test"  # videos of the split that are evaluated: "test", "val" or "train"
     config.eval.views = "dense"  # every non-overlapping clip; "segments"; a number of spread ones; "whole" videos
     config.eval.max_frames = 0  # whole: the longest clip, of which as many as cover a longer video; 0: the card's
     config.eval.crops = 1  # 1 centre crop, or 3 along the longer side

@@ -29,6 +29,7 @@ _CHOICES = {
     "clip.sampling": ("dense", "segments"),
     "augment.crop": ("multi_scale", "random_resized", "random", "center"),
     "eval.crops": (1, 3),
+    "eval.part": ("test", "val", "train", "neither"),
 }
 _AT_LEAST_ONE = (
     "model.width clip.frames clip.stride clip.size batch_size accumulate log_every prefetch checkpoint.keep"
@@ -186,8 +187,6 @@ def validate(config: ConfigDict) -> None:
         _require(0 <= flat[key] < 1, key, flat[key], "must be from 0 to less than 1")
     for key in _SHARE:
         _require(0 <= flat[key] <= 1, key, flat[key], "must be from 0 to 1")
-    split = flat["dataset.split"]
-    _require(split in ("1", "2", "3", "all"), "dataset.split", split, "must be 1, 2, 3 or all")
     views = flat["eval.views"]
     ok = views in ("dense", "segments", "whole") if isinstance(views, str) else views >= 1
     _require(ok, "eval.views", views, 'must be "dense", "segments", "whole" or a number of at least 1')

@@ -100,7 +100,7 @@ def test_arguments_of_an_optimizer_are_whatever_is_written_and_come_back_from_th
         ("clip.frames=8.5", "must be of type int"),
         ("dataset.balanced=maybe", "true or false"),
         ("dtype=float16", "float32, bfloat16"),
-        ("dataset.split=4", "1, 2, 3 or all"),
+        ("eval.part=dev", "test, val, train"),
         ("lr=nan", "at least 0"),
         ("lr=-1", "at least 0"),
         ("clip.resize=100", "none below clip.size=112"),

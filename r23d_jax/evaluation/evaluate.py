@@ -12,8 +12,9 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from r23d_jax.data import loader, records
+from r23d_jax.data import loader
 from r23d_jax.data import views as planning
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation import metrics
 from r23d_jax.evaluation.aggregates import AGGREGATES
@@ -25,7 +26,7 @@ from r23d_jax.transforms.spec import Preprocessing
 def evaluate(
     eval_step: Callable[..., Any],
     weights: Any,
-    dataset: records.VideoDataset,
+    dataset: Dataset,
     positions: np.ndarray,
     *,
     spec: Preprocessing,

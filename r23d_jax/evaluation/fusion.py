@@ -95,6 +95,7 @@ def _results(
         "dataset": both("dataset"),
         "input": both("input"),
         "split": str(rgb.results.get("split") or flow.results.get("split") or "unknown"),
+        "part": rgb.results.get("part") or flow.results.get("part") or "test",
         "protocol": (
             f"two streams: mean of their video-level scores, weights {weights[0]:g} (rgb) and {weights[1]:g} (flow); "
             f"rgb: {_protocol(rgb)}; flow: {_protocol(flow)}"
@@ -132,9 +133,10 @@ def _check_inputs(rgb: StreamPredictions, flow: StreamPredictions) -> None:
     same = np.array_equal(rgb.predictions.scores, flow.predictions.scores)
     if (data[0] and data[0] == data[1]) or same:
         raise UserError(f"{flow.origin}: evaluated on the same data as {rgb.origin}, so not the flow beside that RGB")
-    known = [str(stream.results["split"]) for stream in (rgb, flow) if "split" in stream.results]
-    if len(set(known)) > 1:
-        raise UserError(f"{flow.origin}: split {known[1]}, but {rgb.origin} is of split {known[0]}")
+    for key, old in (("split", None), ("part", "test")):  # results.json did not always say the part
+        known = [stream.results.get(key, old) for stream in (rgb, flow) if stream.results]
+        if len(known) == 2 and None not in known and known[0] != known[1]:
+            raise UserError(f"{flow.origin}: {key} {known[1]}, but {rgb.origin} is of {key} {known[0]}")
 
 
 def _in_order_of(rgb: StreamPredictions, flow: StreamPredictions) -> Predictions:

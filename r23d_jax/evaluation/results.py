@@ -9,7 +9,19 @@ from r23d_jax.errors import UserError, one_line
 from r23d_jax.runtime.files import read_json
 
 SCORES = ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean")
-_TEXTS = ("dataset", "input", "split", "protocol", "arch", "init", "commit", "dataset_fingerprint", "stream", "from")
+_TEXTS = (
+    "dataset",
+    "input",
+    "split",
+    "part",
+    "protocol",
+    "arch",
+    "init",
+    "commit",
+    "dataset_fingerprint",
+    "stream",
+    "from",
+)
 _COUNTS = ("videos_expected", "videos_evaluated", "step", "width", "seed")
 _PARTS = {"streams": "stream", "splits": "split"}  # and the key that names each part
 _NEEDED = ("top1", "videos_expected", "videos_evaluated")

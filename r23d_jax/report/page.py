@@ -70,7 +70,7 @@ def _subtitle(run: Run) -> str:
     split = results.get("split", run.config.get("dataset.split"))
     init = results.get("init")
     parts = [
-        ("all three splits" if split == "all" else f"split {split}") if split else None,
+        ("all splits" if split == "all" else f"split {split}") if split else None,
         ("from scratch" if init == "scratch" else f"initialised from {init}") if init else None,
         f"step {results['step']:,}" if "step" in results else None,
         f"seed {results['seed']}" if "seed" in results else None,
@@ -125,16 +125,20 @@ def _counted(run: Run) -> str:
     results, scores = run.results, run.scores
     videos = results.get("videos_evaluated")
     if not videos or "splits" in results:
-        return f"over {videos} test videos" if videos else ""
+        return f"over {videos} {_part(results)} videos" if videos else ""
     right = round(results["top1"] * videos)
     low, high = numbers.interval(right, videos)
     text = (
-        f"= {right:,} of {videos:,} test videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
+        f"= {right:,} of {videos:,} {_part(results)} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
         "(Wilson, as if videos were independent)"
     )
     if scores is not None:
         text += f"; chance {percent(1 / len(scores.class_names))}"
     return f"{text}."
+
+
+def _part(results: dict[str, Any]) -> str:
+    return results.get("part", "test")
 
 
 def _warnings(run: Run) -> list[Markup]:
@@ -193,7 +197,10 @@ def _facts(run: Run) -> Markup:
     classes = len(run.scores.class_names) if run.scores is not None else None
     fingerprint = results.get("dataset_fingerprint") or run.dataset.get("fingerprint") or ""
     facts = (
-        ("Test videos", f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING),
+        (
+            f"{_part(results).capitalize()} videos",
+            f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING,
+        ),
         ("Data set", results.get("dataset") or run.dataset.get("name")),
         ("Split", results.get("split", run.config.get("dataset.split"))),
         ("Classes", classes),

@@ -9,15 +9,17 @@ import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from ml_collections import ConfigDict
 
 from r23d_jax.config import flatten, from_flat
-from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from r23d_jax.data.dataset import Dataset
 
 # Keys that may change between two sessions of one run: they do not change what is learned.
 _FREE = (
@@ -33,7 +35,7 @@ _FREE = (
 )
 
 
-def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:
+def check_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None:
     """Checks that what was begun in `workdir`, if anything, is a run of this config and data set.
 
     Raises:
@@ -64,7 +66,7 @@ def recorded(workdir: Path) -> tuple[dict[str, Any], str]:
         raise UserError(f"{path}: unreadable ({error}); use a new workdir") from None
 
 
-def facts(config: ConfigDict, dataset: VideoDataset) -> dict[str, Any]:
+def facts(config: ConfigDict, dataset: "Dataset") -> dict[str, Any]:
     """What all processes of a run must have alike: every key but where the data lies, and which build it is."""
     keys = {f"config.{key}": value for key, value in _json_values(config).items() if key != "dataset.data_dir"}
     return {**keys, "data set": dataset.full_name, "fingerprint": dataset.fingerprint[:12]}
@@ -81,7 +83,7 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:
+def claim_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None:
     """Writes `config.json`."""
     workdir.mkdir(parents=True, exist_ok=True)
     data = {"name": dataset.full_name, "fingerprint": dataset.fingerprint}

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import models
 from r23d_jax.data import loader, records
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.evaluator import Evaluator, write_results
 from r23d_jax.models.functional import Functional, weights_of
@@ -36,12 +37,13 @@ from r23d_jax.weights.card import Card
 _INPUT_BOUND = 0.2  # share of the time a device may wait for data before the log says so
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def train_and_evaluate(config: ConfigDict, workdir: Path, dataset: Dataset | None = None) -> dict[str, Any]:
     """Trains in `workdir`, or continues what was begun there, and evaluates the last checkpoint.
 
     Args:
       config: from `config.load`, locked.
       workdir: created if need be. A run of the same config in it is resumed; one of another is an error.
+      dataset: to train and evaluate on; by default the one that the config names.
 
     Returns:
       What `results.json` holds.
@@ -51,7 +53,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
       Interrupted: after SIGTERM or SIGINT, when the state is saved.
     """
     with contextlib.ExitStack() as stack:  # whatever happens, a checkpoint being written is finished
-        return _train_and_evaluate(config, Path(workdir), stack)
+        return _train_and_evaluate(config, Path(workdir), dataset, stack)
 
 
 def steps_of(config: ConfigDict, videos: int) -> int:
@@ -59,13 +61,16 @@ def steps_of(config: ConfigDict, videos: int) -> int:
     return config.steps or max(1, math.ceil(config.epochs * videos / config.batch_size))
 
 
-def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
+def _train_and_evaluate(
+    config: ConfigDict, workdir: Path, dataset: Dataset | None, stack: contextlib.ExitStack
+) -> dict[str, Any]:
     writer = jax.process_index() == 0
 
     # --- data and devices
     mesh = create_mesh()
     check_batch(config.batch_size, mesh, config.accumulate)
-    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    if dataset is None:
+        dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     training = dataset.subset(config.dataset.split, "train")
     steps_per_epoch = len(training) / config.batch_size
     total_steps = steps_of(config, len(training))

@@ -206,7 +206,7 @@ def test_three_splits(tmp_path):
     (tmp_path / "predictions.npz").unlink()
     shown = read(report.write(tmp_path))
     assert ("a", "href", "split2/report.html") in shown.attributes and "± 1.23" in shown.text
-    assert "all three splits" in shown.text and "predictions.npz" not in shown.text
+    assert "all splits" in shown.text and "predictions.npz" not in shown.text
 
 
 @pytest.mark.parametrize(
