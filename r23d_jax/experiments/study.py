@@ -66,14 +66,14 @@ def run(config: ConfigDict, root: Path, archs: Sequence[str], seeds: int, debug:
     from r23d_jax.data import records
     from r23d_jax.experiments import single, study_table
     from r23d_jax.runtime.workdir import check_workdir
-    from r23d_jax.training import loop
+    from r23d_jax.training import setup
 
     if config.streams:
         raise UserError("config.streams: the study compares single networks; name the config of one stream")
     if config.dataset.split == "all":
         raise UserError("config.dataset.split='all': the study compares networks on one split; use 1, 2 or 3")
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
-    steps = loop.steps_of(config, len(dataset.subset(config.dataset.split, "train")))
+    steps = setup.steps_of(config, len(dataset.subset(config.dataset.split, "train")))
     cells = [StudyRun(arch, config.seed + k) for k in range(seeds) for arch in archs]
     recipes = {cell: _recipe(config, cell) for cell in cells}
     for cell in cells:

@@ -19,7 +19,7 @@ from r23d_jax.experiments import study as ladder
 from r23d_jax.runtime import hosts
 from r23d_jax.runtime.files import write_json
 from r23d_jax.runtime.workdir import check_workdir, recorded
-from r23d_jax.training import loop
+from r23d_jax.training import setup
 from r23d_jax.weights import checkpoint
 
 
@@ -94,7 +94,7 @@ def run(
         raise UserError(f"{workdir}: holds a run of one network; use a new workdir for two streams")
     datasets = _open(jobs)
     for name, config in jobs.items():
-        steps = loop.steps_of(config, len(datasets[name].subset(config.dataset.split, "train")))
+        steps = setup.steps_of(config, len(datasets[name].subset(config.dataset.split, "train")))
         check_workdir(workdir / name, config, datasets[name])
         done = ladder.finished(workdir / name, config, datasets[name].fingerprint, steps)
         if done is None or again or not (workdir / name / "predictions.npz").is_file():

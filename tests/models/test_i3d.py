@@ -217,7 +217,7 @@ def test_deepmind_checkpoints(tmp_path, scope, channels):
 
 def needs_facts(scope):
     """DeepMind's own list of variables, where it is at hand."""
-    from converting import REAL
+    from paths import REAL
 
     path = REAL.parent / "facts" / f"deepmind_i3d_{scope.split('/')[0].lower()}_imagenet.variables.txt"
     if not path.exists():

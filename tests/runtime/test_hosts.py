@@ -304,7 +304,7 @@ def test_a_signal_to_one_stops_all_in_an_evaluation_and_the_restart_makes_it_up(
         started[1].send_signal(number)
         done = several.finish(started)
         assert done[0].returncode == 75, done[0].stderr
-        assert step not in checkpoint._read_scores(tmp_path / "w" / "checkpoints"), "the evaluation was over"
+        assert step not in checkpoint.read_scores(tmp_path / "w" / "checkpoints"), "the evaluation was over"
         if number == signal.SIGTERM:
             assert f"interrupted: saved at step {step} of 12" in done[1].stderr and done[1].returncode == 75
     run(data, tmp_path / "w", 2, *views)
@@ -354,7 +354,7 @@ def test_evaluating_on_four_processes_gives_the_same_predictions(data, alone, tm
 def moved(data, workdir, before, after):
     """A run that begins on some hardware and ends on other; each is (processes, devices)."""
     run(data, workdir, before[0], "budget_minutes=0", "checkpoint.keep=9", devices=before[1])
-    for step in checkpoint._steps(workdir / "checkpoints"):
+    for step in checkpoint.steps_of(workdir / "checkpoints"):
         if step > 5:
             subprocess.run(["rm", "-r", workdir / "checkpoints" / f"{step:08d}"], check=True)
     (workdir / "checkpoints" / "scores.json").unlink()
