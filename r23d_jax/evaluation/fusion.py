@@ -90,12 +90,12 @@ def _results(
     def both(key):
         return " + ".join(str(stream.results.get(key, "unknown")) for stream in (rgb, flow))
 
-    seeds = {stream.results.get("seed") for stream in (rgb, flow)}
+    seeds, parts = {stream.results.get("seed") for stream in (rgb, flow)}, _parts(rgb, flow)
     return {
         "dataset": both("dataset"),
         "input": both("input"),
         "split": str(rgb.results.get("split") or flow.results.get("split") or "unknown"),
-        "part": rgb.results.get("part") or flow.results.get("part") or "test",
+        **({"part": parts[0]} if parts else {}),
         "protocol": (
             f"two streams: mean of their video-level scores, weights {weights[0]:g} (rgb) and {weights[1]:g} (flow); "
             f"rgb: {_protocol(rgb)}; flow: {_protocol(flow)}"
@@ -133,10 +133,15 @@ def _check_inputs(rgb: StreamPredictions, flow: StreamPredictions) -> None:
     same = np.array_equal(rgb.predictions.scores, flow.predictions.scores)
     if (data[0] and data[0] == data[1]) or same:
         raise UserError(f"{flow.origin}: evaluated on the same data as {rgb.origin}, so not the flow beside that RGB")
-    for key, old in (("split", None), ("part", "test")):  # results.json did not always say the part
-        known = [stream.results.get(key, old) for stream in (rgb, flow) if stream.results]
-        if len(known) == 2 and None not in known and known[0] != known[1]:
+    splits = [str(stream.results["split"]) for stream in (rgb, flow) if "split" in stream.results]
+    for key, known in (("split", splits), ("part", _parts(rgb, flow))):
+        if len(set(known)) > 1:
             raise UserError(f"{flow.origin}: {key} {known[1]}, but {rgb.origin} is of {key} {known[0]}")
+
+
+def _parts(rgb: StreamPredictions, flow: StreamPredictions) -> list[str]:
+    """Which part of its split each was evaluated on; results.json did not always say it."""
+    return [stream.results.get("part", "test") for stream in (rgb, flow) if stream.results]
 
 
 def _in_order_of(rgb: StreamPredictions, flow: StreamPredictions) -> Predictions:

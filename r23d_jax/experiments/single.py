@@ -21,9 +21,15 @@ def train(config: ConfigDict, workdir: Path, dataset: Dataset | None = None) -> 
     return results
 
 
-def evaluate(config: ConfigDict, workdir: Path, which: str = "last", source: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    config: ConfigDict,
+    workdir: Path,
+    which: str = "last",
+    source: Path | None = None,
+    dataset: Dataset | None = None,
+) -> dict[str, Any]:
     """Evaluates a checkpoint into `workdir` and writes the report; see `evaluation.evaluator`."""
-    evaluated = evaluate_checkpoint(config, workdir, which, source)
+    evaluated = evaluate_checkpoint(config, workdir, which, source, dataset)
     if hosts.is_primary():
         report.write(Path(workdir), evaluated.dataset, (evaluated.weights, evaluated.card))
     hosts.barrier("report")

@@ -115,6 +115,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
         (changed(flow, labels=labels), "other labels, for 1 videos"),
         (changed(flow, class_names=flow.predictions.class_names[::-1]), "other classes.*another order"),
         (dataclasses.replace(flow, results={**flow.results, "split": "2"}), "split 2, but .* split 1"),
+        (dataclasses.replace(flow, results={**flow.results, "part": "val"}), "part val, but .* part test"),
         (dataclasses.replace(flow, results={**flow.results, "input": "rgb"}), "rgb, where a stream of flow is due"),
         (dataclasses.replace(flow, results={"dataset_fingerprint": "r"}), "evaluated on the same data"),
         (dataclasses.replace(rgb, results={}), "evaluated on the same data"),
