@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from r23d_jax.data.records import VideoDataset, VideoRecord
+from r23d_jax.data.dataset import PARTS, VideoRecord
+from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import read_json
 
@@ -85,7 +86,7 @@ def table(facts: dict[str, Any]) -> str:
     if not facts["groups"]:
         lines = [line for line in lines if not line.startswith("groups:")]
     for split, sides in facts["splits"].items():
-        for side in ("train", "test"):
+        for side in (part for part in sides if part != "neither"):
             without = [row["label"] for row in facts["per_class"] if not row["splits"][split][side]]
             if without and sides[side]:
                 lines += ["", f"split {split} has no {side} video of {_first(without)}"]
@@ -101,10 +102,12 @@ def table(facts: dict[str, Any]) -> str:
 def _rows(facts: dict[str, Any]) -> list[str]:
     """The table of classes, aligned."""
     splits, groups = list(facts["splits"]), bool(facts["groups"])
-    head = ["class", "videos", *(f"train/test {split}" for split in splits), "shortest", "median", "longest"]
+    parts = {split: [part for part in facts["splits"][split] if part != "neither"] for split in splits}
+    sides = [f"{'/'.join(parts[split])} {split}" for split in splits]
+    head = ["class", "videos", *sides, "shortest", "median", "longest"]
     rows = [head + ["groups"] * groups]
     for row in facts["per_class"]:
-        sides = [f"{row['splits'][split]['train']}/{row['splits'][split]['test']}" for split in splits]
+        sides = ["/".join(str(row["splits"][split][part]) for part in parts[split]) for split in splits]
         times = [f"{row['duration'][key]:.1f} s" if row["videos"] else "" for key in ("least", "median", "most")]
         name = row["label"] if len(row["label"]) <= _NAME else row["label"][: _NAME - 1] + "…"
         rows.append([name, f"{row['videos']:,}", *sides, *times] + [str(row["groups"])] * groups)
@@ -118,7 +121,14 @@ def _rows(facts: dict[str, Any]) -> list[str]:
 
 def _sides(dataset: VideoDataset, videos: Sequence[VideoRecord]) -> dict[str, dict[str, int]]:
     counts = {split: Counter(video.splits[split] for video in videos) for split in dataset.splits}
-    return {split: {side: count[side] for side in ("train", "test", "neither")} for split, count in counts.items()}
+    return {
+        split: {part: count[part] for part in PARTS if part != "val" or _has_val(dataset, split)}
+        for split, count in counts.items()
+    }
+
+
+def _has_val(dataset: VideoDataset, split: str) -> bool:
+    return any(video.splits[split] == "val" for video in dataset.videos)
 
 
 def _seconds(video: VideoRecord) -> float:

@@ -1,6 +1,7 @@
 """The report: a whole page from a whole workdir, and from one with anything missing; and nothing gets out of it."""
 
 import base64
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -81,6 +82,14 @@ def test_the_page_holds_the_numbers_of_results_json(whole):
         assert text in shown.text
     assert results["protocol"] in shown.text and results["commit"] in shown.text
     assert not list(whole.glob(".*"))
+
+
+def test_the_page_shows_every_aggregate(tmp_path):
+    found = fake_run.predictions(MOTION)
+    found = dataclasses.replace(found, aggregates=found.aggregates | {"largest_logit": found.logits[:, ::-1]})
+    shown = read(report.write(fake_run.write(tmp_path, found)))
+    top1 = json.loads((tmp_path / "results.json").read_text())["aggregates"]["largest_logit"]["top1"]
+    assert "largest_logit" in shown.text and ("data", "value", repr(top1)) in shown.attributes
 
 
 def test_the_page_loads_nothing_and_runs_nothing(whole):
@@ -174,7 +183,7 @@ def test_what_is_missing_is_said(tmp_path, missing):
 
 def test_an_evaluation_alone_and_one_of_everything_right(tmp_path):
     found = fake_run.predictions(MOTION[:2], right=0.5)
-    found = Predictions(**{**found.__dict__, "labels": found.scores.argmax(axis=1).astype(np.int32)})
+    found = dataclasses.replace(found, labels=found.scores.argmax(axis=1).astype(np.int32))
     fake_run.write(tmp_path, found)
     (tmp_path / "config.json").unlink()
     text = read(report.write(tmp_path)).text
@@ -197,7 +206,7 @@ def test_three_splits(tmp_path):
     (tmp_path / "predictions.npz").unlink()
     shown = read(report.write(tmp_path))
     assert ("a", "href", "split2/report.html") in shown.attributes and "± 1.23" in shown.text
-    assert "all three splits" in shown.text and "predictions.npz" not in shown.text
+    assert "all splits" in shown.text and "predictions.npz" not in shown.text
 
 
 @pytest.mark.parametrize(
@@ -247,8 +256,7 @@ def trained(tmp_path_factory):
     found = Predictions(
         names=np.array([video.name for video in tested]),
         labels=np.array([video.label for video in tested], np.int32),
-        scores=scores,
-        logits=np.log(scores),
+        aggregates={"mean_softmax": scores, "mean_logits": np.log(scores)},
         clips=np.full(len(tested), 3, np.int32),
         class_names=np.array(dataset.class_names),
         clip_top1=0.5,
