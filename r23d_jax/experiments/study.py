@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import config as configs
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.evaluation.results import read_results as read_results
+from r23d_jax.evaluation.results import read_results
 
 LADDER = "r2d f_r2d mc2 mc3 mc4 mc5 rmc2 rmc3 rmc4 rmc5 r3d r2plus1d r2plus3d r3plus2d".split()
 

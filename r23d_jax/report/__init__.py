@@ -58,8 +58,8 @@ def _strips(run: Run, dataset, weights, data_dir) -> tuple[dict[str, list], str]
         return {}, "two networks were fused here; the reports of the streams show what each saw"
     from r23d_jax.report import strips  # JAX and the decoder, which the rest of the page does without
 
-    wrong = numbers.worst(run.scores.scores, run.scores.labels, _WORST)
-    right = numbers.surest(run.scores.scores, run.scores.labels, _SUREST)
+    wrong = numbers.most_wrong(run.scores.scores, run.scores.labels, _WORST)
+    right = numbers.most_confident(run.scores.scores, run.scores.labels, _SUREST)
     try:
         dataset = dataset or strips.open_dataset(run, data_dir)
         weights = weights or strips.load_weights(run)

@@ -5,29 +5,29 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from r23d_jax import config as configs
 from r23d_jax.report import numbers, sections
-from r23d_jax.report.markup import Markup, element
+from r23d_jax.report.document import document, table
+from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run
-from r23d_jax.report.sections import note, percent, section, table
-from r23d_jax.report.style import CSS
+from r23d_jax.report.sections import note, percent, section
+from r23d_jax.runtime.text import duration
 
 if TYPE_CHECKING:
     from r23d_jax.report.strips import Strip
 
-# Nothing is loaded and nothing runs, whatever a name contains.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MISSING = "not recorded"
 
 
 def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
-    """The whole page.
+    """Returns the whole page.
 
     Args:
       run: as read.
       strips: of the "wrong" and the "right" videos, {} without frames.
-      why_not: why there are no strips.
+      why_not: reason for no strips.
     """
     parts = [("result", "Result", _result(run))]
     if "splits" not in run.results:
@@ -47,22 +47,12 @@ def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
     data = run.results.get("dataset") or run.dataset.get("name") or "an unnamed data set"
     title = f"{arch} on {data}"
     nav = element("nav", [element("a", label, href=f"#{name}") for name, label, _ in parts], aria_label="Sections")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title} · r23d_jax"),
-        element("style", Markup(CSS)),
-    )
-    body = element(
-        "body",
+    return document(
+        title,
         element("header", element("h1", title), element("div", _subtitle(run), class_="soft"), nav),
         element("main", [content for _, _, content in parts]),
         element("footer", element("p", f"Written by r23d_jax from {run.workdir.resolve().name}/.", class_="soft")),
     )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _subtitle(run: Run) -> str:
@@ -127,7 +117,7 @@ def _counted(run: Run) -> str:
     if not videos or "splits" in results:
         return f"over {videos} {_part(results)} videos" if videos else ""
     right = round(results["top1"] * videos)
-    low, high = numbers.interval(right, videos)
+    low, high = numbers.wilson_interval(right, videos)
     text = (
         f"= {right:,} of {videos:,} {_part(results)} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
         "(Wilson, as if videos were independent)"
@@ -228,15 +218,6 @@ def _commit(commit: str | None) -> Markup | None:
 
 def _code(text: str | None) -> Markup | None:
     return element("code", text) if text else None
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 7 min, 6 d 3 h."""
-    seconds = round(seconds)
-    for unit, size, next_unit, next_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // next_size} {next_unit}"
-    return f"{seconds} s"
 
 
 def _without_predictions() -> Markup:

@@ -1,16 +1,18 @@
 """The report's sections on what was learned: curves, classes, confusions, calibration, clips."""
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from r23d_jax.evaluation import metrics
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.report import charts, numbers
-from r23d_jax.report.markup import Markup, element
+from r23d_jax.report.document import table
+from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run, series, x_unit
+from r23d_jax.runtime.text import shorten
 
 if TYPE_CHECKING:
     from r23d_jax.report.strips import Strip
@@ -20,50 +22,31 @@ _SHOWN_CLASSES = 24
 _SHOWN_CONFUSIONS = 12
 
 
-def table(
-    header: Sequence[Any], rows: Sequence[Sequence[Any]], numeric: Sequence[int] = (), caption: str = ""
-) -> Markup:
-    """A table; the columns `numeric` are set to the right. The first cell of a row heads it."""
-    kind = ["n" if i in numeric else None for i in range(len(header))]
-    head = [element("th", cell, scope="col", class_=kind[i]) for i, cell in enumerate(header)]
-    body = [
-        element(
-            "tr",
-            [
-                element("td" if i else "th", cell, scope=None if i else "row", class_=kind[i])
-                for i, cell in enumerate(row)
-            ],
-        )
-        for row in rows
-    ]
-    title = element("caption", caption) if caption else None
-    return element("table", title, element("thead", element("tr", head)), element("tbody", body))
-
-
 def section(name: str, title: str, *content: Any) -> Markup:
-    """One section of the page, reached as `#name`."""
+    """Returns one section of the page, which `#name` links to."""
     return element("section", element("h2", title), content, id=name)
 
 
 def note(*text: Any) -> Markup:
-    """Something the reader should not miss."""
+    """Returns a highlighted paragraph."""
     return element("p", text, class_="note", role="note")
 
 
 def percent(share: float, digits: int = 1) -> str:
+    """Returns a share of 1 as a percentage."""
     return f"{100 * share:.{digits}f}{_NBSP}%"
 
 
 def score(share: float) -> str:
-    """A softmax score; one that rounds to 0 or 100 % says on which side of it it is."""
+    """Returns a softmax score in percent; near 0 and 100 % as a bound."""
     if 0 < share < 0.001:
         return f"<{_NBSP}0.1{_NBSP}%"
     return f">{_NBSP}99.9{_NBSP}%" if 0.999 < share < 1 else percent(share)
 
 
 def label(name: str) -> Markup:
-    """A class's name: breakable before its capitals, and shortened where it is absurdly long."""
-    shown = name if len(name) <= 60 else f"{name[:59]}…"
+    """Returns a class's name, breakable before its capitals, and shortened above 60 letters."""
+    shown = shorten(name, 60)
     words = [part for piece in re.split(r"(?<=[a-z0-9_/])(?=[A-Z])", shown) for part in (element("wbr"), piece)]
     return element("span", words[1:], title=name if shown != name else None)
 
@@ -72,7 +55,7 @@ def label(name: str) -> Markup:
 
 
 def curves(run: Run) -> Markup:
-    """Loss, accuracy, learning rate, gradient, speed and data wait over the run."""
+    """Draws loss, accuracy, learning rate, gradient norm, speed and data wait over the run."""
     unit = x_unit(run)
     figures = [figure for spec in _CURVES if (figure := _curve(run, unit, *spec)) is not None]
     if not figures:
@@ -89,44 +72,37 @@ def curves(run: Run) -> Markup:
     return section("curves", "Learning curves", element("p", text), element("div", figures, class_="charts"))
 
 
-# Scalar, title, how its values are written, top of the axis, what the last value is called.
+# Scalar, title, how its values are written, top of the axis, and what the caption says: the last value or the median.
 _CURVES = (
-    ("loss", "Loss", "{:g}", None),
-    ("accuracy", "Accuracy", "{:.0%}", 1.0),
-    ("lr", "Learning rate", "{:g}", None),
-    ("grad_norm", "Norm of the gradient", "{:g}", None),
-    ("clips_per_second", "Clips a second", "{:g}", None),
-    ("data_wait", "Share of time waiting for data", "{:.0%}", None),
+    ("loss", "Loss", "{:g}", None, "last"),
+    ("accuracy", "Accuracy", "{:.0%}", 1.0, "last"),
+    ("lr", "Learning rate", "{:g}", None, "last"),
+    ("grad_norm", "Norm of the gradient", "{:g}", None, "last"),
+    ("clips_per_second", "Clips a second", "{:g}", None, "median"),
+    ("data_wait", "Share of time waiting for data", "{:.0%}", None, "median"),
 )
 
 
-def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | None) -> Markup | None:
+def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | None, said: str) -> Markup | None:
     x, y = series(run, name)
     if not len(x):
         return None
-    drawn = [charts.Series(x, y)]
-    write = style.format
 
     def precise(value):
         return percent(value) if "%" in style else f"{value:.4g}" if value > 1e-9 * y.max() else "0"
 
+    drawn = [charts.Series(x, y)]
     extreme = f", lowest {precise(y.min())}" if name == "loss" else ""
-    caption = f"{precise(y[-1])} at the end{extreme}"
-    if name == "clips_per_second":
-        caption = f"median {np.median(y):.4g}"
-    elif name == "data_wait":
-        caption = f"median {percent(float(np.median(y)))}"
+    caption = [f"{precise(y[-1])} at the end{extreme}" if said == "last" else f"median {precise(np.median(y))}"]
     told = f"{title} by {unit}: {precise(y[0])} in the first line, {precise(y[-1])} in the last{extreme}."
     if name == "accuracy":
-        tested = _tested(run, unit)
-        if tested is not None:
+        caption = [element("span", class_="key"), " training clips, as augmented: ", *caption]
+        if (tested := _tested(run, unit)) is not None:
+            final = percent(tested.y[-1], 2)
             drawn.append(tested)
-            told += f" Top-1 on the test videos: {percent(tested.y[-1], 2)} at the end."
-        key = [element("span", class_="key"), " training clips, as augmented: ", caption]
-        if tested is not None:
-            key += [element("br"), element("span", class_="key b"), " test videos: ", percent(tested.y[-1], 2)]
-        caption = key
-    chart = charts.lines(drawn, told, unit, write, top)
+            told += f" Top-1 on the test videos: {final} at the end."
+            caption += [element("br"), element("span", class_="key b"), " test videos: ", final]
+    chart = charts.lines(drawn, told, unit, style.format, top)
     return element("figure", element("b", title), chart, element("figcaption", caption))
 
 
@@ -144,7 +120,7 @@ def _tested(run: Run, unit: str) -> charts.Series | None:
 
 
 def classes(scores: Predictions, matrix: np.ndarray) -> Markup:
-    """A bar for every class, worst first."""
+    """Draws a bar for every class, lowest accuracy first."""
     accuracy = metrics.per_class(matrix)
     count = matrix.sum(axis=1)
     tested = np.flatnonzero(count)
@@ -169,7 +145,7 @@ def _bar(name: str, share: float, right: int, count: int) -> Markup:
 
 
 def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
-    """The confusion matrix, and its largest entries as a table."""
+    """Draws the confusion matrix, with its largest entries as a table."""
     names = [str(name) for name in scores.class_names]
     wrong = int(matrix.sum() - np.trace(matrix))
     if not wrong:
@@ -197,7 +173,7 @@ def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
 
 
 def calibration(scores: Predictions) -> Markup:
-    """Reliability diagram, expected calibration error, and the bins as a table."""
+    """Draws the reliability diagram, with expected calibration error and the bins as a table."""
     result = numbers.calibration(scores.scores, scores.labels)
     sure = float(scores.scores.max(axis=1).mean())
     right = float(np.mean(scores.scores.argmax(axis=1) == scores.labels))
@@ -239,7 +215,7 @@ def calibration(scores: Predictions) -> Markup:
 
 
 def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> Markup:
-    """Strips of the most wrong and the most confidently right videos; a table of them without frames."""
+    """Shows the most wrong and the most confidently right videos as strips; without frames as a table."""
     content: list[Any] = []
     if why_not:
         content.append(note(f"No frames and activation maps: {why_not}."))
@@ -247,23 +223,31 @@ def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> Markup:
         return section("clips", "Clips", content)
     if strips:
         content.append(element("p", _EXPLANATION))
-    for kind, title in (("wrong", "Most wrong"), ("right", "Most confidently right")):
+    for kind, title, pick, order in _CHOICES:
+        chosen = pick(run.scores.scores, run.scores.labels, 8)
         content.append(element("h3", title))
-        pick = numbers.worst if kind == "wrong" else numbers.surest
-        if strips:
-            shown = [_strip(run.scores, strip) for strip in strips[kind]]
-        else:
-            shown = [_listed(run.scores, pick(run.scores.scores, run.scores.labels, 8))]
-        if not len(pick(run.scores.scores, run.scores.labels, 1)):
-            shown = [element("p", f"No test video is {kind}.")]
-        elif kind == "wrong":
-            content.append(element("p", "By the lead of the wrong class over the true one; each pair of classes once."))
-        else:
-            content.append(element("p", "By the score of the true class; each class once."))
-        content += shown
+        if not len(chosen):
+            content.append(element("p", f"No test video is {kind}."))
+            continue
+        content.append(element("p", order))
+        content += [_strip(run.scores, one) for one in strips[kind]] if strips else [_listed(run.scores, chosen)]
     return section("clips", "Clips", content)
 
 
+_CHOICES = (
+    (
+        "wrong",
+        "Most wrong",
+        numbers.most_wrong,
+        "By the lead of the wrong class over the true one; each pair of classes once.",
+    ),
+    (
+        "right",
+        "Most confidently right",
+        numbers.most_confident,
+        "By the score of the true class; each class once.",
+    ),
+)
 _EXPLANATION = (
     "Frames of the middle clip of each video, cropped and scaled as the network saw them. Under each frame is a "
     "class activation map: where the network found evidence for a class, in space and time, from none (grey) to the "
@@ -310,17 +294,11 @@ def _scores(scores: Predictions, row: int) -> Markup:
 
 
 def _listed(scores: Predictions, rows: np.ndarray) -> Markup:
-    body = []
-    for row in rows:
-        values, true = scores.scores[row], int(scores.labels[row])
-        guess = int(values.argmax())
-        body.append(
-            (
-                element("code", scores.names[row]),
-                label(str(scores.class_names[true])),
-                score(values[true]),
-                label(str(scores.class_names[guess])),
-                score(values[guess]),
-            )
-        )
+    def named(row: int, i: int) -> tuple[Markup, str]:
+        return label(str(scores.class_names[i])), score(scores.scores[row, i])
+
+    body = [
+        (element("code", scores.names[i]), *named(i, scores.labels[i]), *named(i, scores.scores[i].argmax()))
+        for i in rows
+    ]
     return table(("Video", "True", "Score", "Predicted", "Score"), body, (2, 4))

@@ -228,7 +228,7 @@ def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> di
 
 def summary_lines(result: dict[str, Any]) -> list[str]:
     """The figures in lines for the terminal, and which part is the slowest."""
-    from r23d_jax.runtime.compile import bytes_text
+    from r23d_jax.runtime.text import bytes_text
 
     lines = [f"{result['arch']}, {result['batch']} clips of {result['clip']}, {result['dtype']}, {result['device']}"]
     rates = {

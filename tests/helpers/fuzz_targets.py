@@ -16,7 +16,6 @@ import numpy as np
 
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
-from r23d_jax.report.table_page import Notes
 
 NUMBERS = (None, True, -1, 0, 1, 7, 2**31, 2**63, 10**30, 1e308, float("nan"))
 ODD = (*NUMBERS, "", "x", "../../x", "\x00", [], {}, [1], {"a": 1})
@@ -389,7 +388,7 @@ class Results:
             recorded(path.parent)
             report.write(path.parent)
             result = result_table.read_run_result(path.parent)
-            result_table.cells([result], Notes())
+            result_table.cells([result])
             stream = fusion.read_stream(path.parent)
             found = stream.predictions.results() | {"clip_top1": stream.results.get("clip_top1", 0)}
             scores = (result.fields["top1"], result.fields["mean_class"], *found.values())

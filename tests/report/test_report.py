@@ -19,7 +19,8 @@ from r23d_jax.errors import UserError
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.models.functional import weights_of
 from r23d_jax.report import __main__ as report_command
-from r23d_jax.report import charts, numbers, page, strips
+from r23d_jax.report import charts, numbers, strips
+from r23d_jax.report.markup import element
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import checkpoint
@@ -120,6 +121,13 @@ def test_names_are_text_and_never_markup(tmp_path, classes):
     assert path.stat().st_size < 1_000_000
 
 
+def test_what_no_page_may_hold_is_replaced():
+    written = element("p", "a\x00\x07\r\x1b\x85\udcff\n\tb", class_='"&\ud800')
+    assert written == '<p class="&#34;&amp;\ufffd">a\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\n\tb</p>'
+    assert element("p", [None, "", ["<", written]]).encode() == f"<p>&lt;{written}</p>".encode()
+    assert element("line", x1=1.5, x2=2.0, aria_label=None) == '<line x1="1.5" x2="2"/>'
+
+
 def test_calibration_by_hand():
     # Two bins over three classes: 0.4 wrong, 0.5 right (an upper edge is inside), 0.9 right, 0.7 wrong.
     scores = np.array([[0.4, 0.3, 0.3], [0.5, 0.25, 0.25], [0.05, 0.9, 0.05], [0.2, 0.1, 0.7]])
@@ -144,8 +152,8 @@ def test_the_page_says_the_calibration_error_and_the_number_of_bins(whole):
 
 def test_the_interval_by_hand():
     # Wilson's for 8 of 10, as printed in textbooks: 0.490 to 0.943.
-    assert numbers.interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
-    assert numbers.interval(10, 10)[1] == 1 and numbers.interval(0, 10)[0] == 0
+    assert numbers.wilson_interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
+    assert numbers.wilson_interval(10, 10)[1] == 1 and numbers.wilson_interval(0, 10)[0] == 0
 
 
 def test_confusions_and_chosen_videos():
@@ -153,14 +161,14 @@ def test_confusions_and_chosen_videos():
     labels = np.array([0, 0, 1, 1, 2, 2])
     matrix = numbers.confusion(scores, labels)
     assert numbers.confusions(matrix, 5) == [(0, 1, 2), (1, 0, 1)]
-    assert numbers.worst(scores, labels, 5).tolist() == [0, 2]  # each pair of classes once
-    assert numbers.surest(scores, labels, 5).tolist() == [5, 3]  # each class once
+    assert numbers.most_wrong(scores, labels, 5).tolist() == [0, 2]  # each pair of classes once
+    assert numbers.most_confident(scores, labels, 5).tolist() == [5, 3]  # each class once
 
 
 def test_a_long_series_keeps_its_extremes():
     y = np.sin(np.arange(10_001.0))
     y[5000] = 9
-    x, mean, low, high = numbers.thin(np.arange(10_001.0), y, 100)
+    x, mean, low, high = numbers.downsample(np.arange(10_001.0), y, 100)
     assert len(x) == 100 and x[-1] == 10_000 and high.max() == 9 and np.all(low <= mean) and np.all(mean <= high)
     assert mean.mean() == pytest.approx(y.mean(), abs=0.01)
 
@@ -227,16 +235,6 @@ def test_a_folder_that_is_no_workdir(tmp_path):
         report.write(tmp_path / "none")
 
 
-def test_durations():
-    assert [page.duration(s) for s in (0.4, 59.7, 185, 7620, 540_000)] == [
-        "0 s",
-        "1 min 0 s",
-        "3 min 5 s",
-        "2 h 7 min",
-        "6 d 6 h",
-    ]
-
-
 # --- frames and activation maps -------------------------------------------------------------------------
 
 SPEC = Preprocessing((32, 40), 32, 4, 2, None, (0.4, 0.5, 0.6), (0.3, 0.2, 0.1))
@@ -276,7 +274,7 @@ def images(path):
 def test_strips_show_what_the_network_saw(trained):
     workdir, dataset = trained
     run = report.read_run(workdir)
-    row = int(numbers.worst(run.scores.scores, run.scores.labels, 1)[0])
+    row = int(numbers.most_wrong(run.scores.scores, run.scores.labels, 1)[0])
     (strip,) = strips.collect(run, dataset, strips.load_weights(run), np.array([row]))
     assert len(strip.tiles) == 4 and strip.size == (32, 96)  # frames, evidence for the predicted and the true class
     assert strip.classes == [int(run.scores.scores[row].argmax()), int(run.scores.labels[row])]
@@ -286,7 +284,7 @@ def test_strips_show_what_the_network_saw(trained):
     frames = np.zeros((4, *dataset.canvas, 3), np.uint8)
     dataset.decode(position, sampling.uniform(20, 4, 2, 1)[0], frames)
     video = clip_transforms.eval_transform(SPEC)(frames[None], np.array([[32, 40]]), np.zeros(1, np.int32))
-    np.testing.assert_array_equal(strips.to_uint8(np.asarray(video)[0], SPEC), frames[:, :, 4:36])
+    np.testing.assert_array_equal(strips.to_rgb(np.asarray(video)[0], SPEC), frames[:, :, 4:36])
     for uri, frame in zip(strip.tiles, frames[:, :, 4:36], strict=True):
         tile = simplejpeg.decode_jpeg(base64.b64decode(uri.split(",")[1]))
         assert np.abs(tile[:32].astype(int) - frame).mean() < 12  # JPEG with halved chroma
@@ -333,4 +331,4 @@ def test_tiles_stay_within_the_budget():
 def test_flow_is_made_visible():
     clip = np.zeros((2, 4, 4, 2), np.float32)
     spec = Preprocessing(None, 4, 2, mean=(0.5, 0.5), std=(0.5, 0.5), channels="flow", flow="tvl1")
-    assert np.all(strips.to_uint8(clip, spec) == 128)
+    assert np.all(strips.to_rgb(clip, spec) == 128)
