@@ -49,17 +49,29 @@ def run(
         return _one_split(jobs, workdir, mode, which)
     if (workdir / "checkpoints").exists():
         raise UserError(f"{workdir}: holds a run on one split; use a new workdir for dataset.split=all")
-    for config in jobs.values():  # before the first of several long runs
-        dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
-        for split in splits.NAMES:
-            dataset.subset(split, "train"), dataset.subset(split, "test")
+    names = _splits(jobs)
     parts = []
-    for split in splits.NAMES:
+    for split in names:
         copies = {name: config.copy_and_resolve_references() for name, config in jobs.items()}
         for config in copies.values():
             config.dataset.split = split
         parts.append(_one_split(copies, splits.folder(workdir, split), mode, which))
     return splits.write(workdir, parts)
+
+
+def _splits(jobs: Mapping[str, ConfigDict]) -> list[str]:
+    """The splits of the data set, each with videos to train and to evaluate on: known before the first long run."""
+    found: dict[str, list[str]] = {}
+    for config in jobs.values():
+        dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+        found[dataset.full_name] = list(dataset.splits)
+        for split in dataset.splits:
+            dataset.subset(split, "train"), dataset.subset(split, config.eval.part)
+    names = next(iter(found.values()))
+    if not names or any(other != names for other in found.values()):
+        there = "; ".join(f"{name} has {', '.join(its) or 'none'}" for name, its in found.items())
+        raise UserError(f"dataset.split=all: splits are needed, the same for every stream: {there}")
+    return names
 
 
 def _one_split(jobs: Mapping[str, ConfigDict], workdir: Path, mode: str, which: str) -> dict[str, Any]:

@@ -17,27 +17,11 @@ from r23d_jax.training import optim, setup
 from r23d_jax.training.log import read_metrics
 from r23d_jax.viz import study_plot
 
-_FAMILIES = {
-    "r2d": "R2D",
-    "f_r2d": "f-R2D",
-    "r3d": "R3D",
-    "r2plus1d": "R(2+1)D",
-    "r2plus3d": "R(2+3)D",
-    "r3plus2d": "R(3+2)D",
-    **{f"{kind}{group}": f"{kind.replace('mc', 'MC')}{group}" for kind in ("mc", "rmc") for group in (2, 3, 4, 5)},
-}
-
 
 def label(arch: str) -> str:
     """The papers' name of a network, with its other one where it has two: `R(2+3)D = rMC4`."""
-    aliases = [alias for alias, name in models.ALIASES.items() if name == arch]
-    return " = ".join(_paper_name(name) for name in [*aliases, arch])
-
-
-def _paper_name(arch: str) -> str:
-    family, _, depth = arch.rpartition("_")
-    name = _FAMILIES.get(family)
-    return arch if name is None else name if depth == "18" else f"{name}-{depth}"
+    architecture = models.get(arch)
+    return " = ".join([*architecture.aliases.values(), architecture.title])
 
 
 def write(
@@ -61,11 +45,11 @@ def write(
 
 
 def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
-    """What `study.json` holds: `rows`, one a network, and what they have in common.
+    """Returns what `study.json` holds: `rows`, one for each network, and what they have in common.
 
-    Of a row: `network`, `names`, `parameters`, `gmacs` and `nominal_gmacs` (see `models.summary.cost`), `top1` and
-    `mean_class` (`mean`, `deviation` of a sample or None for one seed, `values`; None without a result),
-    `clips_per_second`, `train_seconds` (medians over the seeds), and by seed what its run gave: `seeds`.
+    A row has `network`, `names`, `kind`, `parameters`, `gmacs` and `nominal_gmacs` (see `models.summary.cost`), `top1`
+    and `mean_class` (`mean`, `deviation` of a sample or None for one seed, `values`; None without a result),
+    `clips_per_second`, `train_seconds` (medians over the seeds), and the runs by seed: `seeds`.
     """
     done = [cell for cell in cells if outcomes[cell] and "failed" not in outcomes[cell]]
     claims = [read_json(cell.workdir(root) / "config.json") for cell in done]
@@ -92,13 +76,14 @@ def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
 def _row(root, config, dataset, arch, cells, outcomes) -> dict[str, Any]:
     seeds = {str(c.seed): _run(c.workdir(root), outcomes[c]) for c in cells if c.arch == arch}
     done = [run for run in seeds.values() if "top1" in run]
-    price = _cost(config, dataset, arch)
+    compute = _cost(config, dataset, arch)
     return {
         "network": label(arch),
-        "names": [arch, *(alias for alias, name in models.ALIASES.items() if name == arch)],
-        "parameters": price.parameters,
-        "gmacs": price.macs / 1e9,
-        "nominal_gmacs": price.nominal_macs / 1e9,
+        "names": [arch, *models.get(arch).aliases],
+        "kind": models.get(arch).kind,
+        "parameters": compute.parameters,
+        "gmacs": compute.macs / 1e9,
+        "nominal_gmacs": compute.nominal_macs / 1e9,
         "top1": _spread([run["top1"] for run in done]),
         "mean_class": _spread([run["mean_class"] for run in done]),
         "clips_per_second": _median(run["clips_per_second"] for run in done),

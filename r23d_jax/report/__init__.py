@@ -17,7 +17,7 @@ from r23d_jax.report.run import Run, read_run
 from r23d_jax.runtime.files import write_text
 
 if TYPE_CHECKING:
-    from r23d_jax.data.records import VideoDataset
+    from r23d_jax.data.dataset import Dataset
     from r23d_jax.weights.card import Card
 
 _WORST, _SUREST = 6, 4
@@ -25,7 +25,7 @@ _WORST, _SUREST = 6, 4
 
 def write(
     workdir: Path,
-    dataset: "VideoDataset | None" = None,
+    dataset: "Dataset | None" = None,
     weights: "tuple[Mapping[str, Any], Card] | None" = None,
     data_dir: str | None = None,
 ) -> Path:

@@ -62,7 +62,7 @@ def confusions(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:
     return [(true, predicted, int(off[true, predicted])) for true, predicted in pairs[:most]]
 
 
-def interval(right: int, count: int) -> tuple[float, float]:
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
     """Returns Wilson's 95 % interval of a proportion, for independent trials (E. B. Wilson, 1927)."""
     z = 1.959964
     share = right / count

@@ -61,7 +61,7 @@ def _subtitle(run: Run) -> str:
     split = results.get("split", run.config.get("dataset.split"))
     init = results.get("init")
     parts = [
-        ("all three splits" if split == "all" else f"split {split}") if split else None,
+        ("all splits" if split == "all" else f"split {split}") if split else None,
         ("from scratch" if init == "scratch" else f"initialised from {init}") if init else None,
         f"step {results['step']:,}" if "step" in results else None,
         f"seed {results['seed']}" if "seed" in results else None,
@@ -103,7 +103,8 @@ def _result(run: Run) -> list[Any]:
     under = element("p", "Top-1 ", _counted(run), class_="soft")
     protocol = element("p", element("b", "Protocol, of every figure here: "), f"{results.get('protocol', _MISSING)}.")
     head = element("div", element("div", big, under), element("div", measured), class_="head")
-    return [_warnings(run), head, protocol, _splits(results), _streams(run), _facts(run)]
+    tables = (_aggregates(results, k), _splits(results), _streams(run))
+    return [_warnings(run), head, protocol, *tables, _facts(run)]
 
 
 def _value(share: float) -> Markup:
@@ -115,16 +116,20 @@ def _counted(run: Run) -> str:
     results, scores = run.results, run.scores
     videos = results.get("videos_evaluated")
     if not videos or "splits" in results:
-        return f"over {videos} test videos" if videos else ""
+        return f"over {videos} {_part(results)} videos" if videos else ""
     right = round(results["top1"] * videos)
-    low, high = numbers.interval(right, videos)
+    low, high = numbers.wilson_interval(right, videos)
     text = (
-        f"= {right:,} of {videos:,} test videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
+        f"= {right:,} of {videos:,} {_part(results)} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
         "(Wilson, as if videos were independent)"
     )
     if scores is not None:
         text += f"; chance {percent(1 / len(scores.class_names))}"
     return f"{text}."
+
+
+def _part(results: dict[str, Any]) -> str:
+    return results.get("part", "test")
 
 
 def _warnings(run: Run) -> list[Markup]:
@@ -139,6 +144,15 @@ def _warnings(run: Run) -> list[Markup]:
             text = "is not of the evaluation in results.json; classes, confusions, calibration and clips are from it."
             found.append(note(f"{what} {text}"))
     return found
+
+
+def _aggregates(results: dict[str, Any], k: str) -> Markup | None:
+    """Every way from a video's views to its scores."""
+    rows = [
+        (_code(name), *(_value(scores[key]) if key in scores else _MISSING for key in ("top1", "top5", "mean_class")))
+        for name, scores in results.get("aggregates", {}).items()
+    ]
+    return table(("Views of a video by", "Top-1 %", f"Top-{k} %", "Mean class %"), rows, (1, 2, 3)) if rows else None
 
 
 def _splits(results: dict[str, Any]) -> Markup | None:
@@ -174,7 +188,10 @@ def _facts(run: Run) -> Markup:
     classes = len(run.scores.class_names) if run.scores is not None else None
     fingerprint = results.get("dataset_fingerprint") or run.dataset.get("fingerprint") or ""
     facts = (
-        ("Test videos", f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING),
+        (
+            f"{_part(results).capitalize()} videos",
+            f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING,
+        ),
         ("Data set", results.get("dataset") or run.dataset.get("name")),
         ("Split", results.get("split", run.config.get("dataset.split"))),
         ("Classes", classes),

@@ -11,6 +11,7 @@ import simplejpeg
 
 from r23d_jax import models
 from r23d_jax.data import loader, records
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.data.views import eval_views
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.metrics import softmax
@@ -70,9 +71,7 @@ def load_weights(run: Run) -> tuple[Mapping[str, Any], Card]:
     return checkpoint.load_weights(found[wanted])
 
 
-def collect(
-    run: Run, dataset: records.VideoDataset, weights: tuple[Mapping[str, Any], Card], rows: np.ndarray
-) -> list[Strip]:
+def collect(run: Run, dataset: Dataset, weights: tuple[Mapping[str, Any], Card], rows: np.ndarray) -> list[Strip]:
     """Returns the strips of some videos, each from the middle clip of its video.
 
     Args:
@@ -101,7 +100,7 @@ def collect(
     return _encode(drawn)
 
 
-def _clips(dataset: records.VideoDataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
+def _clips(dataset: Dataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
     """The network's input [T, H, W, C] for each video, made by the evaluation's own code."""
     frames = spec.frames or 64  # of a whole video, enough to look at
     plan = eval_views(dataset, positions, frames=frames, stride=spec.stride, views=1, crops=1)

@@ -8,6 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from r23d_jax.data import records
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.evaluation.evaluator import Evaluator, write_results
 from r23d_jax.models.structure import batch_norm_epsilon
 from r23d_jax.runtime import hosts
@@ -29,12 +30,13 @@ from r23d_jax.weights import loading
 from r23d_jax.weights.card import Card
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def train_and_evaluate(config: ConfigDict, workdir: Path, dataset: Dataset | None = None) -> dict[str, Any]:
     """Trains in `workdir`, or continues what was begun there, and evaluates the last checkpoint.
 
     Args:
       config: from `config.load`, locked.
       workdir: created if need be. A run of the same config in it is resumed; one of another is an error.
+      dataset: to train and evaluate on; by default the one that the config names.
 
     Returns:
       What `results.json` holds.
@@ -44,16 +46,19 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> dict[str, Any]:
       Interrupted: after SIGTERM or SIGINT, when the state is saved.
     """
     with contextlib.ExitStack() as stack:  # whatever happens, a checkpoint being written is finished
-        return _train_and_evaluate(config, Path(workdir), stack)
+        return _train_and_evaluate(config, Path(workdir), dataset, stack)
 
 
-def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
+def _train_and_evaluate(
+    config: ConfigDict, workdir: Path, dataset: Dataset | None, stack: contextlib.ExitStack
+) -> dict[str, Any]:
     writer = jax.process_index() == 0
 
     # --- data and devices
     mesh = create_mesh()
     check_batch(config.batch_size, mesh, config.accumulate)
-    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    if dataset is None:
+        dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     training = dataset.subset(config.dataset.split, "train")
     steps_per_epoch = len(training) / config.batch_size
     total_steps = setup.steps_of(config, len(training))
@@ -91,6 +96,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
     hosts.assert_equal(facts(config, dataset) | {"step": step, "state": hosts.digest(flat(state))})
     state = replicate(state, mesh)
     card = _card(config, arguments, dataset, run, spec, init)
+    evaluator = Evaluator(config, dataset, run.network, spec, card, mesh)
 
     # --- workdir and log
     if writer:
@@ -105,7 +111,6 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
 
     # --- loop
     train_step = Reported("training step", run.step, log.say)
-    evaluator = Evaluator(config, dataset, run.network, spec, card, mesh)
     stream = setup.train_batches(config, dataset, training, start_step=step, num_steps=total_steps - step)
     stack.enter_context(stream)
     stream = to_device(stream, mesh)

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from r23d_jax.data import loader, records, views
+from r23d_jax.data import loader, views
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.training import setup, step
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import from_config
@@ -34,7 +35,7 @@ class Clip:
     stored: np.ndarray
 
 
-def training(config: ConfigDict, dataset: records.VideoDataset, count: int, first_step: int = 0) -> list[Clip]:
+def training(config: ConfigDict, dataset: Dataset, count: int, first_step: int = 0) -> list[Clip]:
     """The first clips of a run's batches, drawn and augmented as `train` does it, bit for bit.
 
     Args:
@@ -60,14 +61,14 @@ def training(config: ConfigDict, dataset: records.VideoDataset, count: int, firs
     return found
 
 
-def testing(config: ConfigDict, dataset: records.VideoDataset, count: int) -> list[Clip]:
+def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
     """Views of an evaluation: videos spread evenly over those of the split, of each the middle view.
 
     Args:
       config, dataset, count: as in `training`.
     """
     spec, options = from_config(config, dataset.channels, dataset.flow), config.eval
-    positions = dataset.subset(config.dataset.split, "test")
+    positions = dataset.subset(config.dataset.split, options.part)
     chosen = np.unique(np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int))
     plans = views.plans(
         dataset,
@@ -98,7 +99,7 @@ def _middle(plan: views.Views) -> views.Views:
     return views.Views(**fields, crops=plan.crops)
 
 
-def _clips(dataset: records.VideoDataset, batch: loader.Batch, video, targets, mixing=False) -> Iterator[Clip]:
+def _clips(dataset: Dataset, batch: loader.Batch, video, targets, mixing=False) -> Iterator[Clip]:
     names = [dataset.videos[position].name for position in batch["video"]]
     for row, name in enumerate(names):
         height, width = batch["size"][row]

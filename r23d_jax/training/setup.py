@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import models
 from r23d_jax.data import loader
-from r23d_jax.data.records import VideoDataset
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.models.functional import Functional, Weights, weights_of
 from r23d_jax.models.ops import convolution
 from r23d_jax.models.structure import freeze_batch_norm, stage_names
@@ -128,9 +128,7 @@ def train_transform(
     return clip_transforms.train_transform(spec, augmentation, class_names, config.dtype)
 
 
-def train_batches(
-    config: ConfigDict, dataset: VideoDataset, positions: np.ndarray, **options: Any
-) -> loader.BatchStream:
+def train_batches(config: ConfigDict, dataset: Dataset, positions: np.ndarray, **options: Any) -> loader.BatchStream:
     """The batches of a run of this config from `positions`, this host's rows; `options` as `loader.train_batches`."""
     settings = {
         "frames": config.clip.frames,

@@ -2,11 +2,12 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r23d_jax.data.records import VideoDataset, VideoRecord
+from r23d_jax.data.dataset import PARTS, VideoRecord
+from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import read_json
 from r23d_jax.runtime.text import bytes_text, duration, shorten
@@ -29,6 +30,8 @@ def summarise(dataset: VideoDataset) -> dict[str, Any]:
     """
     videos, files = dataset.videos, [path for path in dataset.path.rglob("*") if path.is_file()]
     report = _read(dataset.path / _REPORT)
+    found = {split: {video.splits[split] for video in videos} for split in dataset.splits}
+    parts = {split: [part for part in PARTS if part != "val" or part in found[split]] for split in found}
     by_label: list[list[VideoRecord]] = [[] for _ in dataset.class_names]
     for video in videos:
         by_label[video.label].append(video)
@@ -43,12 +46,12 @@ def summarise(dataset: VideoDataset) -> dict[str, Any]:
         "classes": len(dataset.class_names),
         "shards": sum(".array_record-" in path.name for path in files),
         "bytes_on_disk": sum(path.stat().st_size for path in files),
-        **_counts(dataset, videos),
+        **_counts(parts, videos),
         "frames_per_video": _spread(video.num_frames for video in videos),
         "frame_rates": _frequencies("fps", (round(video.fps, 2) for video in videos)),
         "sizes": _frequencies("size", (f"{video.height}x{video.width}" for video in videos)),
         "per_class": [
-            {"label": name, **_counts(dataset, own)} for name, own in zip(dataset.class_names, by_label, strict=True)
+            {"label": name, **_counts(parts, own)} for name, own in zip(dataset.class_names, by_label, strict=True)
         ],
         "losses": {key: list(report.get(key, [])) for key in _LOSSES} | {"unreadable": dataset.unreadable},
     }
@@ -56,6 +59,7 @@ def summarise(dataset: VideoDataset) -> dict[str, Any]:
 
 def table(facts: dict[str, Any]) -> str:
     """Returns the same for a terminal."""
+    splits = facts["splits"].items()
     durations = _spread_text(facts["duration"], " s"), _spread_text(facts["frames_per_video"], " frames")
     rates = [f"{one['fps']:g} a second ({one['videos']:,})" for one in facts["frame_rates"]]
     sizes = [f"{one['size']} ({one['videos']:,})" for one in facts["sizes"]]
@@ -66,16 +70,16 @@ def table(facts: dict[str, Any]) -> str:
         f"{bytes_text(facts['bytes_on_disk'])} in {_many(facts['shards'], 'shard')}",
         f"fingerprint {facts['fingerprint']}",
         "",
-        *(f"split {split}: {_side_text(sides)}" for split, sides in facts["splits"].items()),
+        *(f"split {split}: {_side_text(sides)}" for split, sides in splits),
         f"durations:   {'; '.join(durations)}",
         f"frame rates: {_list(rates)}",
         f"frames:      {_list(sizes)}, height x width",
     ]
     if facts["groups"]:
         lines += [f"groups:      {_many(facts['groups'], 'source video')}"]
-    lines += ["", *_rows(facts)]
-    for split, sides in facts["splits"].items():
-        for side in ("train", "test"):
+    lines += ["", *_classes(facts)]
+    for split, sides in splits:
+        for side in (part for part in sides if part != "neither"):
             without = [row["label"] for row in facts["per_class"] if not row["splits"][split][side]]
             if without and sides[side]:
                 lines += ["", f"split {split} has no {side} video of {_list(without)}"]
@@ -88,13 +92,15 @@ def table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rows(facts: dict[str, Any]) -> list[str]:
+def _classes(facts: dict[str, Any]) -> list[str]:
     """The table of classes, aligned."""
     splits, groups = list(facts["splits"]), bool(facts["groups"])
-    head = ["class", "videos", *(f"train/test {split}" for split in splits), "shortest", "median", "longest"]
+    parts = {split: [part for part in facts["splits"][split] if part != "neither"] for split in splits}
+    sides = [f"{'/'.join(parts[split])} {split}" for split in splits]
+    head = ["class", "videos", *sides, "shortest", "median", "longest"]
     rows = [head + ["groups"] * groups]
     for row in facts["per_class"]:
-        sides = [f"{row['splits'][split]['train']}/{row['splits'][split]['test']}" for split in splits]
+        sides = ["/".join(str(row["splits"][split][part]) for part in parts[split]) for split in splits]
         times = [f"{row['duration'][key]:.1f} s" if row["videos"] else "" for key in ("least", "median", "most")]
         rows.append(
             [shorten(row["label"], _NAME), f"{row['videos']:,}", *sides, *times] + [str(row["groups"])] * groups
@@ -107,16 +113,12 @@ def _rows(facts: dict[str, Any]) -> list[str]:
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
-def _sides(dataset: VideoDataset, videos: Sequence[VideoRecord]) -> dict[str, dict[str, int]]:
-    counts = {split: Counter(video.splits[split] for video in videos) for split in dataset.splits}
-    return {split: {side: count[side] for side in ("train", "test", "neither")} for split, count in counts.items()}
-
-
-def _counts(dataset: VideoDataset, videos: Sequence[VideoRecord]) -> dict[str, Any]:
-    """What is counted of the whole data set and of each class."""
+def _counts(parts: Mapping[str, Sequence[str]], videos: Sequence[VideoRecord]) -> dict[str, Any]:
+    """What is counted of the whole data set and of each class; `parts` are those of each split."""
+    sides = {split: Counter(video.splits[split] for video in videos) for split in parts}
     return {
         "videos": len(videos),
-        "splits": _sides(dataset, videos),
+        "splits": {split: {part: sides[split][part] for part in parts[split]} for split in parts},
         "duration": _spread(map(_seconds, videos)),
         # Source videos, where the names say them: one group of one class.
         "groups": len({(video.label, video.group) for video in videos if video.group >= 0}),

@@ -15,15 +15,15 @@ _WAYS = ((1, 0), (-1, 0), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7), (0
 _PLACES = np.array([np.multiply(distance, way) for distance in (8, 14, 22, 32, 44, 58, 74) for way in _WAYS])
 _LINE_FROM = 14  # points from which on a line joins name and mark
 _INK, _SOFT, _RULE = "#1d2024", "#5c636c", "#dfdfd8"
-# Kinds of networks: the start of a paper's name, colour and mark; the first that fits.
-_KINDS = (
-    ("2D", ("R2D", "f-R2D"), "#6b7280", "s"),
-    ("3D early, 2D late", ("MC", "R(3+2)D"), "#b4481a", "v"),
-    ("2D early, 3D late", ("rMC", "R(2+3)D"), "#1f5c99", "^"),
-    ("3D", ("R3D",), "#1d2024", "o"),
-    ("(2+1)D", ("R(2+1)D",), "#2f7d4f", "D"),
-    ("other", ("",), "#7a4e9e", "P"),
-)
+# Colour and mark of the networks of a kind, in the legend's order; kinds that are not here are drawn as "other".
+_KINDS = {
+    "2D": ("#6b7280", "s"),
+    "3D early, 2D late": ("#b4481a", "v"),
+    "2D early, 3D late": ("#1f5c99", "^"),
+    "3D": ("#1d2024", "o"),
+    "(2+1)D": ("#2f7d4f", "D"),
+    "other": ("#7a4e9e", "P"),
+}
 
 
 def write(path: Path, study: Mapping[str, Any]) -> None:
@@ -44,15 +44,15 @@ def write(path: Path, study: Mapping[str, Any]) -> None:
     write_bytes(path, data.getvalue())
 
 
-def _kind(network: str) -> tuple[str, tuple[str, ...], str, str]:
-    return next(kind for kind in _KINDS if network.startswith(kind[1]))
+def _kind(row: Mapping[str, Any]) -> str:
+    return row["kind"] if row["kind"] in _KINDS else "other"
 
 
 def _draw(axes, row) -> list[Any]:
     """Draws the network's runs, mean and standard deviation; returns their lines."""
     from matplotlib.transforms import ScaledTranslation
 
-    _, _, colour, mark = _kind(row["network"])
+    colour, mark = _KINDS[_kind(row)]
     x, score = row["gmacs"], row["top1"]
     values = [100 * value for value in score["values"]]
     lines = []
@@ -99,8 +99,10 @@ def _decorate(axes, study, rows) -> None:
     runs = max(len(row["top1"]["values"]) for row in rows)
     seeds = f"; mean and standard deviation of {runs} seeds, dots are runs" if runs > 1 else "; one seed"
     axes.set_title(f"{study['dataset']}, split {study['split']}{seeds}", loc="left", fontsize=10, color=_INK)
-    kinds = [kind for kind in _KINDS if any(_kind(row["network"]) is kind for row in rows)]
-    handles = [Line2D([], [], color=kind[2], marker=kind[3], linestyle="", label=kind[0]) for kind in kinds]
+    kinds = {kind: style for kind, style in _KINDS.items() if kind in map(_kind, rows)}
+    handles = [
+        Line2D([], [], color=colour, marker=mark, linestyle="", label=kind) for kind, (colour, mark) in kinds.items()
+    ]
     axes.legend(
         handles=handles,
         loc="upper left",
@@ -126,7 +128,7 @@ def _write_names(axes, renderer, rows, lines) -> None:
     crowd = [sum(abs(x - u) / axes.get_xlim()[1] + abs(y - v) / 100 < 0.1 for u, v in marks) for x, y in marks]
     for index in sorted(range(len(rows)), key=lambda index: -crowd[index]):
         name, mark = rows[index]["network"], marks[index]
-        text = {"fontsize": 8.5, "color": _kind(rows[index]["network"])[2], "zorder": 4}
+        text = {"fontsize": 8.5, "color": _KINDS[_kind(rows[index])][0], "zorder": 4}
         measured = axes.text(*mark, name, **text)
         size = measured.get_window_extent(renderer).size
         measured.remove()

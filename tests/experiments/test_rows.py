@@ -123,7 +123,7 @@ def test_synthetic_weights_start_a_reduced_row(number, data, tmp_path):
     source, origin = loading.load_flat(path, config.arch)
     dataset = records.VideoDataset.open(data, name)
     arguments = setup.model_arguments(config, 3, dataset.num_channels, origin)
-    leaves = architecture.leaves(architecture.abstract(config.arch, arguments))
+    leaves = models.flatten(architecture.abstract(config.arch, arguments))
     target = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
     spec = from_config(config, dataset.channels, dataset.flow)
     weights, lines = initial_weights(config, target, "fc", dataset.class_names, spec, source, origin)

@@ -242,7 +242,7 @@ def test_the_ladder_by_depth():
     assert len(ladder.networks("", 18)) == 12 and "rmc4_18" in ladder.networks("", 18)
     assert ladder.networks("", 34) == "r2d_34 f_r2d_34 r3d_34 r2plus1d_34 r2plus3d_34 r3plus2d_34".split()
     assert study_table.label("r2plus3d_34") == "R(2+3)D-34" and study_table.label("mc4_18") == "R(3+2)D = MC4"
-    assert study_table.label("i3d") == "i3d" and study_table.label("rmc2_18") == "rMC2"
+    assert study_table.label("i3d") == "I3D" and study_table.label("rmc2_18") == "rMC2"
     with pytest.raises(UserError, match="--depth 20"):
         ladder.networks("", 20)
     with pytest.raises(UserError, match="no network is called"):

@@ -178,7 +178,7 @@ def test_inputs_it_cannot_take_are_refused():
         model(clip(8, 32, channels=2))
     with pytest.raises(models.UserError, match="normalise"):
         model(np.zeros((1, 8, 32, 32, 3), np.uint8))
-    with pytest.raises(models.UserError, match="depth"):
+    with pytest.raises(models.UserError, match="layers=.*it has: width"):
         models.create("i3d", rngs=nnx.Rngs(0), layers=(1, 1, 1, 1))
 
 

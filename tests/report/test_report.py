@@ -1,6 +1,7 @@
 """The report: a whole page from a whole workdir, and from one with anything missing; and nothing gets out of it."""
 
 import base64
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -84,6 +85,14 @@ def test_the_page_holds_the_numbers_of_results_json(whole):
     assert not list(whole.glob(".*"))
 
 
+def test_the_page_shows_every_aggregate(tmp_path):
+    found = fake_run.predictions(MOTION)
+    found = dataclasses.replace(found, aggregates=found.aggregates | {"largest_logit": found.logits[:, ::-1]})
+    shown = read(report.write(fake_run.write(tmp_path, found)))
+    top1 = json.loads((tmp_path / "results.json").read_text())["aggregates"]["largest_logit"]["top1"]
+    assert "largest_logit" in shown.text and ("data", "value", repr(top1)) in shown.attributes
+
+
 def test_the_page_loads_nothing_and_runs_nothing(whole):
     text = report.write(whole).read_text()
     shown = Page(text)
@@ -143,8 +152,8 @@ def test_the_page_says_the_calibration_error_and_the_number_of_bins(whole):
 
 def test_the_interval_by_hand():
     # Wilson's for 8 of 10, as printed in textbooks: 0.490 to 0.943.
-    assert numbers.interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
-    assert numbers.interval(10, 10)[1] == 1 and numbers.interval(0, 10)[0] == 0
+    assert numbers.wilson_interval(8, 10) == pytest.approx((0.490, 0.943), abs=5e-4)
+    assert numbers.wilson_interval(10, 10)[1] == 1 and numbers.wilson_interval(0, 10)[0] == 0
 
 
 def test_confusions_and_chosen_videos():
@@ -182,7 +191,7 @@ def test_what_is_missing_is_said(tmp_path, missing):
 
 def test_an_evaluation_alone_and_one_of_everything_right(tmp_path):
     found = fake_run.predictions(MOTION[:2], right=0.5)
-    found = Predictions(**{**found.__dict__, "labels": found.scores.argmax(axis=1).astype(np.int32)})
+    found = dataclasses.replace(found, labels=found.scores.argmax(axis=1).astype(np.int32))
     fake_run.write(tmp_path, found)
     (tmp_path / "config.json").unlink()
     text = read(report.write(tmp_path)).text
@@ -205,7 +214,7 @@ def test_three_splits(tmp_path):
     (tmp_path / "predictions.npz").unlink()
     shown = read(report.write(tmp_path))
     assert ("a", "href", "split2/report.html") in shown.attributes and "± 1.23" in shown.text
-    assert "all three splits" in shown.text and "predictions.npz" not in shown.text
+    assert "all splits" in shown.text and "predictions.npz" not in shown.text
 
 
 @pytest.mark.parametrize(
@@ -245,8 +254,7 @@ def trained(tmp_path_factory):
     found = Predictions(
         names=np.array([video.name for video in tested]),
         labels=np.array([video.label for video in tested], np.int32),
-        scores=scores,
-        logits=np.log(scores),
+        aggregates={"mean_softmax": scores, "mean_logits": np.log(scores)},
         clips=np.full(len(tested), 3, np.int32),
         class_names=np.array(dataset.class_names),
         clip_top1=0.5,

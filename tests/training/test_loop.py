@@ -136,26 +136,28 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("how", ["terminated", "killed"])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path, monkeypatch, how):
+def cut_off(monkeypatch, count, how):
+    """Ends a run before its batch number `count`: by a signal, or by an exception that nobody expects."""
     to_device = loop.to_device
 
-    def interrupt_before(count):
-        def stream(batches, mesh):
-            for number, batch in enumerate(to_device(batches, mesh)):
-                if number == count and how == "terminated":
-                    os.kill(os.getpid(), signal.SIGTERM)
-                elif number == count:
-                    raise Stop
-                yield batch
+    def stream(batches, mesh):
+        for number, batch in enumerate(to_device(batches, mesh)):
+            if number == count and how == "terminated":
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif number == count:
+                raise Stop
+            yield batch
 
-        return stream
+    monkeypatch.setattr(loop, "to_device", stream)
 
+
+@pytest.mark.parametrize("how", ["terminated", "killed"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path, monkeypatch, how):
     for count in (2, 4):  # before the first checkpoint, between two, and each time between two lines of the log
-        monkeypatch.setattr(loop, "to_device", interrupt_before(count))
+        cut_off(monkeypatch, count, how)
         with pytest.raises(Interrupted if how == "terminated" else Stop):
             loop.train_and_evaluate(load(data), tmp_path)
-    monkeypatch.undo()
+        monkeypatch.undo()
     results = loop.train_and_evaluate(load(data), tmp_path)
     workdir, uninterrupted = run
     assert results == uninterrupted
@@ -253,6 +255,22 @@ def test_an_evaluation_that_was_cut_off_leaves_nothing_and_is_the_same_again(run
     assert (tmp_path / "a" / "results.json").read_bytes() == (tmp_path / "b" / "results.json").read_bytes()
     with np.load(tmp_path / "a" / "predictions.npz") as ours, np.load(tmp_path / "b" / "predictions.npz") as theirs:
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_an_optimizer_of_optax_is_resumed_bit_for_bit_with_the_same_arguments(data, tmp_path, monkeypatch):
+    options = ("optimizer.name=lion", "optimizer.arguments.b1=0.95", "lr=0.001", "steps=4", "checkpoint.every_steps=2")
+    config = load(data, *options)
+    whole = loop.train_and_evaluate(config, tmp_path / "whole")
+    cut_off(monkeypatch, 3, "killed")
+    with pytest.raises(Stop):
+        loop.train_and_evaluate(config, tmp_path / "cut")
+    monkeypatch.undo()
+    for changed in (load(data, *options, "optimizer.arguments.b2=0.9"), load(data, options[0], *options[2:])):
+        with pytest.raises(UserError, match="optimizer.arguments.b.*new workdir"):
+            loop.train_and_evaluate(changed, tmp_path / "cut")
+    assert loop.train_and_evaluate(config, tmp_path / "cut") == whole
+    ours, theirs = final(tmp_path / "cut"), final(tmp_path / "whole")
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_another_config_in_the_same_workdir_is_refused(run, data):
@@ -372,7 +390,9 @@ def test_mistakes_are_one_line_and_leave_nothing(data, tmp_path):
         (("clip.framse=4",), "did you mean clip.frames?", 1),
         (("batch_size=12",), "does not divide over 8 devices: use 8 or 16", 8),
         (("arch=r2plus4d_18",), "did you mean r2plus", 1),
-        (("dataset.split=9",), "1, 2, 3 or all", 1),
+        (("dataset.split=9",), "has these splits: 1, 2, 3", 1),
+        (("eval.part=val",), "no val video", 1),
+        (("loss=focus",), "must be one of cross_entropy", 1),
     ):
         done = command("--workdir", tmp_path / "w", *flags(data, *overrides), devices=devices)
         assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr

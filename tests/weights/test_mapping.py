@@ -27,7 +27,7 @@ def card(arch, **fields):
 
 def values_of(arch):
     rng = np.random.default_rng(0)
-    shapes = architecture.leaves(architecture.abstract(arch, SMALL))
+    shapes = models.flatten(architecture.abstract(arch, SMALL))
     return {path: rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in shapes.items()}
 
 
@@ -159,7 +159,14 @@ def test_fit_reports_everything():
     }
     source = {"stem.0.kernel": np.ones((3, 7, 7, 3, 4), np.float32)}
     values, errors = adapt.fit(
-        source, target, image=False, transplant=True, fresh=("fc.kernel",), implied={"scale": 1.0}, report=report
+        source,
+        target,
+        first_kernel="stem.0.kernel",
+        image=False,
+        transplant=True,
+        fresh=("fc.kernel",),
+        implied={"scale": 1.0},
+        report=report,
     )
     assert not errors and (values["stem.0.kernel"] == 3).all() and values["a.scale"].tolist() == [1, 1, 1]
     assert report.summed == report.channels == ["stem.0.kernel"] and report.fresh == ["fc.kernel"]
