@@ -8,13 +8,17 @@ from ml_collections import ConfigDict
 
 from r23d_jax import config as configs
 from r23d_jax.data import records
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 from r23d_jax.experiments import single, splits, two_stream
 from r23d_jax.runtime.compile import enable_cache
 
 
 def train(
-    config: str | Path | ConfigDict, workdir: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()
+    config: str | Path | ConfigDict,
+    workdir: str | Path,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    dataset: Dataset | None = None,
 ) -> dict[str, Any]:
     """Trains and evaluates what a config asks for; see `r23d_jax.train`."""
     if isinstance(overrides, Mapping):
@@ -22,7 +26,11 @@ def train(
     load = configs.changed if isinstance(config, ConfigDict) else configs.load
     config = load(config if isinstance(config, ConfigDict) else str(config), overrides)
     enable_cache()
-    return run(configs.jobs(config, overrides), workdir)
+    if dataset is None:
+        return run(configs.jobs(config, overrides), workdir)
+    if config.streams or config.dataset.split == "all":
+        raise UserError("dataset: one network on one split takes a data set of your own, not streams or split=all")
+    return single.train(config, Path(workdir), dataset)
 
 
 def run(
