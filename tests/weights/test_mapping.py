@@ -43,6 +43,15 @@ def test_every_network_goes_out_and_comes_back(tmp_path, arch):
     assert models.canonical(arch) in family.archs
 
 
+@pytest.mark.parametrize("arch", [name for name in models.NAMES if name not in models.ALIASES])
+def test_every_network_is_read_off_its_shapes(arch):
+    entry = models.get(arch)
+    shapes = {path: value.shape for path, value in values_of(arch).items()}
+    assert entry.fits(shapes, any_size=True) and not entry.fits(shapes, any_size=False)
+    fixed = {"frames": 8} if entry.fixed_frames else {}
+    assert architecture.options(arch, shapes) == {"num_classes": 3, "in_channels": 3, "width": 8, **fixed}
+
+
 def test_rules_are_exact():
     table = Table(
         [Rule("a.{i}.conv", "b.{i}", "conv"), Rule("a.{i}.{name:[a-z]+}", "c.{name:[a-z]+}", "conv")],
