@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flax import nnx
     from ml_collections import ConfigDict
 
+    from r23d_jax.data.dataset import Dataset
     from r23d_jax.data.records import VideoDataset
     from r23d_jax.inference.classifier import Classifier
 
@@ -45,7 +46,10 @@ def load(source: str | Path, **options: Any) -> "Classifier":
 
 
 def train(
-    config: "str | Path | ConfigDict", workdir: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()
+    config: "str | Path | ConfigDict",
+    workdir: str | Path,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    dataset: "Dataset | None" = None,
 ) -> dict[str, Any]:
     """Trains and evaluates what a config says in `workdir`, or continues what was begun there.
 
@@ -53,6 +57,7 @@ def train(
       config: a config file, the name of one of configs/ (`r23d`), or a `ConfigDict`.
       workdir: created if need be; checkpoints, log, results and report are written there.
       overrides: other values for keys, `{"clip.frames": 8}` or `["clip.frames=8"]`.
+      dataset: your own source of clips, see `data.dataset.Dataset`; by default the data set that the config names.
 
     Returns:
       What `results.json` holds.
@@ -62,7 +67,7 @@ def train(
     """
     from r23d_jax.experiments import run
 
-    return run.train(config, workdir, overrides)
+    return run.train(config, workdir, overrides, dataset)
 
 
 def open_dataset(data_dir: str | Path, name: str = "tfds_ucf101") -> "VideoDataset":
