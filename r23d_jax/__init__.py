@@ -57,7 +57,7 @@ def train(
       config: a config file, the name of one of configs/ (`r23d`), or a `ConfigDict`.
       workdir: created if need be; checkpoints, log, results and report are written there.
       overrides: other values for keys, `{"clip.frames": 8}` or `["clip.frames=8"]`.
-      dataset: your own source of clips, see `data.dataset.Dataset`; by default the data set that the config names.
+      dataset: clips of your own, see `data.dataset.Dataset`; by default the set that the config names.
 
     Returns:
       What `results.json` holds.

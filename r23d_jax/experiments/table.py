@@ -73,7 +73,7 @@ def read_run_result(path: Path) -> RunResult:
     if fields["videos_expected"] != fields["videos_evaluated"]:
         seen = f"{fields['videos_evaluated']} of {fields['videos_expected']}"
         raise UserError(f"{path}: only {seen} videos were evaluated, which is no result; evaluate again")
-    run = path.parent / "split1" if fields["split"] == "all" else path.parent
+    run = min(path.parent.glob("split*"), default=path.parent) if fields["split"] == "all" else path.parent
     folders = [run / stream.get("from", "unknown") for stream in fields.get("streams", ())]
     return RunResult(path, fields, _configs(folders or [run]))
 
@@ -110,7 +110,7 @@ def cells(group: Sequence[RunResult]) -> dict[str, Cell]:
       group: results that differ in nothing but the seed.
     """
     fields, parts = group[0].fields, group[0].parts
-    spread = "spread" in fields and "± is the deviation over the three splits"
+    spread = "spread" in fields and "± is the deviation over the splits"
     over = f"± is the deviation over {len(group)} seeds" if len(group) > 1 else spread or ""
     starts = [part.get("init", "unknown") for part in parts]
     seeds = ", ".join(result.seed for result in group)

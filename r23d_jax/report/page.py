@@ -12,7 +12,7 @@ from r23d_jax.report import numbers, sections
 from r23d_jax.report.document import document, table
 from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run
-from r23d_jax.report.sections import note, percent, section
+from r23d_jax.report.sections import note, percent
 from r23d_jax.runtime.text import duration
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
     if "splits" not in run.results:
         parts.append(("curves", "Learning curves", sections.curves(run)))
         if run.scores is None:
-            parts.append(("classes", "Classes", _without_predictions()))
+            text = "This workdir has no predictions.npz: nothing to say on classes, confusions, calibration and clips."
+            parts.append(("classes", "Classes", note(text)))
         else:
             matrix = numbers.confusion(run.scores.scores, run.scores.labels)
             parts += [
@@ -50,7 +51,7 @@ def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
     return document(
         title,
         element("header", element("h1", title), element("div", _subtitle(run), class_="soft"), nav),
-        element("main", [content for _, _, content in parts]),
+        element("main", [element("section", element("h2", label), content, id=name) for name, label, content in parts]),
         element("footer", element("p", f"Written by r23d_jax from {run.workdir.resolve().name}/.", class_="soft")),
     )
 
@@ -80,11 +81,11 @@ _MEASURES = (
 )
 
 
-def _result(run: Run) -> Markup:
+def _result(run: Run) -> list[Any]:
     results = run.results
     if not results:
         text = "This workdir has no results.json: the run has not been evaluated yet, or was stopped before its end."
-        return section("result", "Result", note(text), _facts(run))
+        return [note(text), _facts(run)]
     classes = len(run.scores.class_names) if run.scores is not None else None
     k = str(min(5, classes)) if classes else "5"
     spread = results.get("spread", {})
@@ -103,7 +104,7 @@ def _result(run: Run) -> Markup:
     protocol = element("p", element("b", "Protocol, of every figure here: "), f"{results.get('protocol', _MISSING)}.")
     head = element("div", element("div", big, under), element("div", measured), class_="head")
     tables = (_aggregates(results, k), _splits(results), _streams(run))
-    return section("result", "Result", _warnings(run), head, protocol, *tables, _facts(run))
+    return [_warnings(run), head, protocol, *tables, _facts(run)]
 
 
 def _value(share: float) -> Markup:
@@ -115,20 +116,16 @@ def _counted(run: Run) -> str:
     results, scores = run.results, run.scores
     videos = results.get("videos_evaluated")
     if not videos or "splits" in results:
-        return f"over {videos} {_part(results)} videos" if videos else ""
+        return f"over {videos} {run.part} videos" if videos else ""
     right = round(results["top1"] * videos)
     low, high = numbers.wilson_interval(right, videos)
     text = (
-        f"= {right:,} of {videos:,} {_part(results)} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
+        f"= {right:,} of {videos:,} {run.part} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
         "(Wilson, as if videos were independent)"
     )
     if scores is not None:
         text += f"; chance {percent(1 / len(scores.class_names))}"
     return f"{text}."
-
-
-def _part(results: dict[str, Any]) -> str:
-    return results.get("part", "test")
 
 
 def _warnings(run: Run) -> list[Markup]:
@@ -188,7 +185,7 @@ def _facts(run: Run) -> Markup:
     fingerprint = results.get("dataset_fingerprint") or run.dataset.get("fingerprint") or ""
     facts = (
         (
-            f"{_part(results).capitalize()} videos",
+            f"{run.part.capitalize()} videos",
             f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING,
         ),
         ("Data set", results.get("dataset") or run.dataset.get("name")),
@@ -220,30 +217,23 @@ def _code(text: str | None) -> Markup | None:
     return element("code", text) if text else None
 
 
-def _without_predictions() -> Markup:
-    text = "This workdir has no predictions.npz: nothing to say on classes, confusions, calibration and clips."
-    return section("classes", "Classes", note(text))
-
-
 # --- configuration --------------------------------------------------------------------------------------
 
 
-def _configuration(run: Run) -> Markup:
+def _configuration(run: Run) -> list[Any]:
     if not run.config:
         text = note("This workdir has no config.json: nothing was trained in it.")
-        return section("configuration", "Configuration", text, _environment(run))
+        return [text, _environment(run)]
     defaults = json.loads(json.dumps(configs.flatten(configs.load("common"))))
     changed = {key: value for key, value in run.config.items() if key not in defaults or defaults[key] != value}
     rows = [(_key(key), _code(_json(value)), _code(_json(defaults.get(key)))) for key, value in changed.items()]
     rest = [(_key(key), _code(_json(value))) for key, value in run.config.items() if key not in changed]
     own = table(("Key", "Value", "Default"), rows) if rows else element("p", "Nothing.")
-    return section(
-        "configuration",
-        "Configuration",
+    return [
         element("details", element("summary", f"Set by this run ({len(rows)})"), own, open="open"),
         element("details", element("summary", f"At their defaults ({len(rest)})"), table(("Key", "Value"), rest)),
         _environment(run),
-    )
+    ]
 
 
 def _environment(run: Run) -> Markup | None:

@@ -22,11 +22,6 @@ _SHOWN_CLASSES = 24
 _SHOWN_CONFUSIONS = 12
 
 
-def section(name: str, title: str, *content: Any) -> Markup:
-    """Returns one section of the page, which `#name` links to."""
-    return element("section", element("h2", title), content, id=name)
-
-
 def note(*text: Any) -> Markup:
     """Returns a highlighted paragraph."""
     return element("p", text, class_="note", role="note")
@@ -54,14 +49,14 @@ def label(name: str) -> Markup:
 # --- learning curves ------------------------------------------------------------------------------------
 
 
-def curves(run: Run) -> Markup:
+def curves(run: Run) -> list[Any]:
     """Draws loss, accuracy, learning rate, gradient norm, speed and data wait over the run."""
     unit = x_unit(run)
     figures = [figure for spec in _CURVES if (figure := _curve(run, unit, *spec)) is not None]
     if not figures:
         reason = "metrics.jsonl has no line of training" if run.metrics else "this workdir has no metrics.jsonl"
         text = f"Nothing to draw: {reason} (an evaluation alone writes none)."
-        return section("curves", "Learning curves", note(text))
+        return [note(text)]
     logged, _ = series(run, "loss")
     text = (
         f"{len(logged):,} line{'s' if len(logged) > 1 else ''} of the log, each the mean of the steps since the line "
@@ -69,7 +64,7 @@ def curves(run: Run) -> Markup:
     )
     if len(logged) > 240:
         text += " A point of a curve is the mean of several lines; the band runs from the lowest to the highest."
-    return section("curves", "Learning curves", element("p", text), element("div", figures, class_="charts"))
+    return [element("p", text), element("div", figures, class_="charts")]
 
 
 # Scalar, title, how its values are written, top of the axis, and what the caption says: the last value or the median.
@@ -100,14 +95,14 @@ def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | 
         if (tested := _tested(run, unit)) is not None:
             final = percent(tested.y[-1], 2)
             drawn.append(tested)
-            told += f" Top-1 on the test videos: {final} at the end."
-            caption += [element("br"), element("span", class_="key b"), " test videos: ", final]
+            told += f" Top-1 on the {run.part} videos: {final} at the end."
+            caption += [element("br"), element("span", class_="key b"), f" {run.part} videos: ", final]
     chart = charts.lines(drawn, told, unit, style.format, top)
     return element("figure", element("b", title), chart, element("figcaption", caption))
 
 
 def _tested(run: Run, unit: str) -> charts.Series | None:
-    """Top-1 on the test videos: during the run, and the final one if it belongs to the last step logged."""
+    """Top-1 on the evaluated videos: during the run, and the final one if it belongs to the last step logged."""
     x, y = series(run, "eval_top1")
     last = max((line for line in run.metrics if "loss" in line), key=lambda line: line.get("step", 0), default={})
     final = run.results.get("top1")
@@ -119,23 +114,23 @@ def _tested(run: Run, unit: str) -> charts.Series | None:
 # --- classes --------------------------------------------------------------------------------------------
 
 
-def classes(scores: Predictions, matrix: np.ndarray) -> Markup:
+def classes(scores: Predictions, matrix: np.ndarray) -> list[Any]:
     """Draws a bar for every class, lowest accuracy first."""
     accuracy = metrics.per_class(matrix)
     count = matrix.sum(axis=1)
     tested = np.flatnonzero(count)
     order = tested[np.argsort(accuracy[tested], kind="stable")]
     bars = [_bar(scores.class_names[i], accuracy[i], int(matrix[i, i]), int(count[i])) for i in order]
-    text = "Share of each class's test videos that are recognised, lowest first."
+    text = "Share of each class's videos that are recognised, lowest first."
     untested = [str(scores.class_names[i]) for i in np.flatnonzero(count == 0)]
     if untested:
-        text += f" Without a test video: {', '.join(untested)}."
+        text += f" Without a video: {', '.join(untested)}."
     content = [element("p", text), element("ol", bars[:_SHOWN_CLASSES], class_="bars")]
     if len(bars) > _SHOWN_CLASSES:
         rest = bars[_SHOWN_CLASSES:]
         folded = element("ol", rest, class_="bars")
         content.append(element("details", element("summary", f"The other {len(rest)} classes"), folded))
-    return section("classes", "Classes", content)
+    return content
 
 
 def _bar(name: str, share: float, right: int, count: int) -> Markup:
@@ -144,12 +139,12 @@ def _bar(name: str, share: float, right: int, count: int) -> Markup:
     return element("li", element("span", name, title=name), element("span", fill, class_="track"), figures)
 
 
-def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
+def confusions(scores: Predictions, matrix: np.ndarray) -> list[Any]:
     """Draws the confusion matrix, with its largest entries as a table."""
     names = [str(name) for name in scores.class_names]
     wrong = int(matrix.sum() - np.trace(matrix))
     if not wrong:
-        return section("confusions", "Confusions", element("p", f"None: all {matrix.sum()} test videos are right."))
+        return [element("p", f"None: all {matrix.sum()} videos are right.")]
     told = (
         f"Confusion matrix of {len(names)} classes, true classes down and predicted classes across: "
         f"{np.trace(matrix)} of {matrix.sum()} videos on the diagonal. A table of the largest entries off it follows."
@@ -169,10 +164,10 @@ def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
     listed = table(header, rows, (2, 3), "The most frequent confusions")
     chart = element("div", charts.matrix(matrix, names, told), class_="scroll", tabindex="0")
     style = "side" if len(names) <= 12 else None
-    return section("confusions", "Confusions", text, element("div", chart, listed, class_=style))
+    return [text, element("div", chart, listed, class_=style)]
 
 
-def calibration(scores: Predictions) -> Markup:
+def calibration(scores: Predictions) -> list[Any]:
     """Draws the reliability diagram, with expected calibration error and the bins as a table."""
     result = numbers.calibration(scores.scores, scores.labels)
     sure = float(scores.scores.max(axis=1).mean())
@@ -208,30 +203,30 @@ def calibration(scores: Predictions) -> Markup:
     bins = table(("Confidence", "Videos", "Mean confidence", "Right"), rows, (1, 2, 3))
     figure = element("figure", charts.reliability(result, told), key)
     folded = element("details", element("summary", "The bins as a table"), bins)
-    return section("calibration", "Calibration", element("div", figure, element("div", text, folded), class_="two"))
+    return [element("div", figure, element("div", text, folded), class_="two")]
 
 
 # --- clips ----------------------------------------------------------------------------------------------
 
 
-def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> Markup:
+def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> list[Any]:
     """Shows the most wrong and the most confidently right videos as strips; without frames as a table."""
     content: list[Any] = []
     if why_not:
         content.append(note(f"No frames and activation maps: {why_not}."))
     if run.scores is None:
-        return section("clips", "Clips", content)
+        return content
     if strips:
         content.append(element("p", _EXPLANATION))
     for kind, title, pick, order in _CHOICES:
         chosen = pick(run.scores.scores, run.scores.labels, 8)
         content.append(element("h3", title))
         if not len(chosen):
-            content.append(element("p", f"No test video is {kind}."))
+            content.append(element("p", f"No video is {kind}."))
             continue
         content.append(element("p", order))
         content += [_strip(run.scores, one) for one in strips[kind]] if strips else [_listed(run.scores, chosen)]
-    return section("clips", "Clips", content)
+    return content
 
 
 _CHOICES = (

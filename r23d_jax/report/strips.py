@@ -100,12 +100,6 @@ def collect(run: Run, dataset: Dataset, weights: tuple[Mapping[str, Any], Card],
     return _encode(drawn)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Drawn:
-    strip: Strip  # without its tiles
-    tiles: np.ndarray  # uint8 [F, rows * H, W, 3]
-
-
 def _clips(dataset: Dataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
     """The network's input [T, H, W, C] for each video, made by the evaluation's own code."""
     frames = spec.frames or 64  # of a whole video, enough to look at
@@ -119,7 +113,10 @@ def _clips(dataset: Dataset, positions: np.ndarray, spec: Preprocessing) -> list
     return [clips[n] for n in range(len(positions))]
 
 
-def _draw(run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, spec: Preprocessing) -> _Drawn:
+def _draw(
+    run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, spec: Preprocessing
+) -> tuple[Strip, np.ndarray]:
+    """Returns the strip without its tiles, and the tiles as uint8 [F, rows * H, W, 3]."""
     predicted, true = int(run.scores.scores[row].argmax()), int(run.scores.labels[row])
     classes = [predicted] if predicted == true else [predicted, true]
     seen = network(clip[None])
@@ -139,7 +136,7 @@ def _draw(run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, s
         places=[_place(one) for one in heat],
         own=softmax(seen.logits)[0],
     )
-    return _Drawn(strip, tiles)
+    return strip, tiles
 
 
 def to_rgb(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
@@ -168,14 +165,14 @@ def _place(heat: np.ndarray) -> str:
     return f"frame {frame + 1} of {len(heat)}, {down} {across}"
 
 
-def _encode(drawn: list[_Drawn]) -> list[Strip]:
+def _encode(drawn: list[tuple[Strip, np.ndarray]]) -> list[Strip]:
     """Encodes the tiles at the best JPEG quality that keeps the page small enough to send."""
     tiles = []
     for quality in _QUALITIES:
-        tiles = [[_data_uri(tile, quality) for tile in one.tiles] for one in drawn]
+        tiles = [[_data_uri(tile, quality) for tile in images] for _, images in drawn]
         if sum(len(uri) for uris in tiles for uri in uris) <= _BUDGET:
             break
-    return [dataclasses.replace(one.strip, tiles=uris) for one, uris in zip(drawn, tiles, strict=True)]
+    return [dataclasses.replace(strip, tiles=uris) for (strip, _), uris in zip(drawn, tiles, strict=True)]
 
 
 def _data_uri(image: np.ndarray, quality: int) -> str:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ def summarise(dataset: VideoDataset) -> dict[str, Any]:
     """
     videos, files = dataset.videos, [path for path in dataset.path.rglob("*") if path.is_file()]
     report = _read(dataset.path / _REPORT)
+    found = {split: {video.splits[split] for video in videos} for split in dataset.splits}
+    parts = {split: [part for part in PARTS if part != "val" or part in found[split]] for split in found}
     by_label: list[list[VideoRecord]] = [[] for _ in dataset.class_names]
     for video in videos:
         by_label[video.label].append(video)
@@ -44,12 +46,12 @@ def summarise(dataset: VideoDataset) -> dict[str, Any]:
         "classes": len(dataset.class_names),
         "shards": sum(".array_record-" in path.name for path in files),
         "bytes_on_disk": sum(path.stat().st_size for path in files),
-        **_counts(dataset, videos),
+        **_counts(parts, videos),
         "frames_per_video": _spread(video.num_frames for video in videos),
         "frame_rates": _frequencies("fps", (round(video.fps, 2) for video in videos)),
         "sizes": _frequencies("size", (f"{video.height}x{video.width}" for video in videos)),
         "per_class": [
-            {"label": name, **_counts(dataset, own)} for name, own in zip(dataset.class_names, by_label, strict=True)
+            {"label": name, **_counts(parts, own)} for name, own in zip(dataset.class_names, by_label, strict=True)
         ],
         "losses": {key: list(report.get(key, [])) for key in _LOSSES} | {"unreadable": dataset.unreadable},
     }
@@ -103,29 +105,24 @@ def _classes(facts: dict[str, Any]) -> list[str]:
         rows.append(
             [shorten(row["label"], _NAME), f"{row['videos']:,}", *sides, *times] + [str(row["groups"])] * groups
         )
-    columns = [[cell.rjust(max(map(len, column))) for cell in column] for column in zip(*rows, strict=True)]
-    columns[0] = [cell.lstrip().ljust(len(cell)) for cell in columns[0]]
+    columns: list[list[str]] = []
+    for column in zip(*rows, strict=True):
+        align, width = str.rjust if columns else str.ljust, max(map(len, column))
+        columns.append([align(cell, width) for cell in column])
     lines = ["  ".join(row) for row in zip(*columns, strict=True)]
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
-def _counts(dataset: VideoDataset, videos: Sequence[VideoRecord]) -> dict[str, Any]:
-    """What is counted of the whole data set and of each class."""
-    sides = {split: Counter(video.splits[split] for video in videos) for split in dataset.splits}
+def _counts(parts: Mapping[str, Sequence[str]], videos: Sequence[VideoRecord]) -> dict[str, Any]:
+    """What is counted of the whole data set and of each class; `parts` are those of each split."""
+    sides = {split: Counter(video.splits[split] for video in videos) for split in parts}
     return {
         "videos": len(videos),
-        "splits": {
-            split: {part: n[part] for part in PARTS if part != "val" or _has_val(dataset, split)}
-            for split, n in sides.items()
-        },
+        "splits": {split: {part: sides[split][part] for part in parts[split]} for split in parts},
         "duration": _spread(map(_seconds, videos)),
         # Source videos, where the names say them: one group of one class.
         "groups": len({(video.label, video.group) for video in videos if video.group >= 0}),
     }
-
-
-def _has_val(dataset: VideoDataset, split: str) -> bool:
-    return any(video.splits[split] == "val" for video in dataset.videos)
 
 
 def _seconds(video: VideoRecord) -> float:

@@ -84,7 +84,7 @@ def test_all_splits_say_what_their_spread_is(tmp_path):
     run(tmp_path / "all" / "split1")
     path = run(tmp_path / "all", split="all", spread={"top1": 0.0321, "mean_class": 0.01})
     made = result_table.plain(read(path))
-    assert of(made, "Top-1 %")[0].endswith(" ± 3.2") and "± is the deviation over the three splits" in made.notes
+    assert of(made, "Top-1 %")[0].endswith(" ± 3.2") and "± is the deviation over the splits" in made.notes
     assert result_table.read_run_result(path).configs[0]["lr"] == 0.01
 
 

@@ -391,7 +391,9 @@ class Results:
             result_table.cells([result])
             stream = fusion.read_stream(path.parent)
             found = stream.predictions.results() | {"clip_top1": stream.results.get("clip_top1", 0)}
-            scores = (result.fields["top1"], result.fields["mean_class"], *found.values())
+            scores = [result.fields["top1"], result.fields["mean_class"]]
+            for one in (found, *found.pop("aggregates").values()):
+                scores += one.values()
             if not all(0 <= score <= 1 for score in scores):
                 raise Wrong(f"scores {scores}")
         finally:
