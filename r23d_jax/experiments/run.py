@@ -26,15 +26,15 @@ def train(
     load = configs.changed if isinstance(config, ConfigDict) else configs.load
     config = load(config if isinstance(config, ConfigDict) else str(config), overrides)
     enable_cache()
-    if dataset is None:
-        return run(configs.jobs(config, overrides), workdir)
-    if config.streams or config.dataset.split == "all":
-        raise UserError("dataset: one network on one split takes a data set of your own, not streams or split=all")
-    return single.train(config, Path(workdir), dataset)
+    return run(configs.jobs(config, overrides), workdir, dataset=dataset)
 
 
 def run(
-    jobs: Mapping[str, ConfigDict], workdir: str | Path, mode: str = "train", which: str = "last"
+    jobs: Mapping[str, ConfigDict],
+    workdir: str | Path,
+    mode: str = "train",
+    which: str = "last",
+    dataset: Dataset | None = None,
 ) -> dict[str, Any]:
     """Trains or evaluates what a config asks for, and writes results and reports.
 
@@ -43,6 +43,7 @@ def run(
       workdir: of the run; with `dataset.split=all` the splits have folders of their own in it.
       mode: "train" (and evaluate, or continue) or "eval".
       which: of an evaluation: "best", "last", or "init" for the weights of `init_from`.
+      dataset: of a single network; by default the one that its config names.
 
     Returns:
       What `results.json` holds.
@@ -53,25 +54,26 @@ def run(
     workdir = Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir {workdir}: is a file")
+    if dataset is not None and len(jobs) > 1:
+        raise UserError("config.streams: two streams have a data set each, which their configs must name")
     if {config.dataset.split for config in jobs.values()} != {"all"}:
-        return _one_split(jobs, workdir, mode, which)
+        return _one_split(jobs, workdir, mode, which, dataset)
     if (workdir / "checkpoints").exists():
         raise UserError(f"{workdir}: holds a run on one split; use a new workdir for dataset.split=all")
-    names = _splits(jobs)
     parts = []
-    for split in names:
+    for split in _splits(jobs, dataset):
         copies = {name: config.copy_and_resolve_references() for name, config in jobs.items()}
         for config in copies.values():
             config.dataset.split = split
-        parts.append(_one_split(copies, splits.folder(workdir, split), mode, which))
+        parts.append(_one_split(copies, splits.folder(workdir, split), mode, which, dataset))
     return splits.write(workdir, parts)
 
 
-def _splits(jobs: Mapping[str, ConfigDict]) -> list[str]:
+def _splits(jobs: Mapping[str, ConfigDict], given: Dataset | None) -> list[str]:
     """The splits of the data set, each with videos to train and to evaluate on: known before the first long run."""
     found: dict[str, list[str]] = {}
     for config in jobs.values():
-        dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+        dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name) if given is None else given
         found[dataset.full_name] = list(dataset.splits)
         for split in dataset.splits:
             dataset.subset(split, "train"), dataset.subset(split, config.eval.part)
@@ -82,9 +84,13 @@ def _splits(jobs: Mapping[str, ConfigDict]) -> list[str]:
     return names
 
 
-def _one_split(jobs: Mapping[str, ConfigDict], workdir: Path, mode: str, which: str) -> dict[str, Any]:
+def _one_split(
+    jobs: Mapping[str, ConfigDict], workdir: Path, mode: str, which: str, dataset: Dataset | None
+) -> dict[str, Any]:
     def one(config, workdir):
-        return single.evaluate(config, workdir, which) if mode == "eval" else single.train(config, workdir)
+        if mode == "eval":
+            return single.evaluate(config, workdir, which, dataset=dataset)
+        return single.train(config, workdir, dataset)
 
     if len(jobs) == 1:
         (config,) = jobs.values()

@@ -116,20 +116,16 @@ def _counted(run: Run) -> str:
     results, scores = run.results, run.scores
     videos = results.get("videos_evaluated")
     if not videos or "splits" in results:
-        return f"over {videos} {_part(results)} videos" if videos else ""
+        return f"over {videos} {run.part} videos" if videos else ""
     right = round(results["top1"] * videos)
     low, high = numbers.wilson_interval(right, videos)
     text = (
-        f"= {right:,} of {videos:,} {_part(results)} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
+        f"= {right:,} of {videos:,} {run.part} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
         "(Wilson, as if videos were independent)"
     )
     if scores is not None:
         text += f"; chance {percent(1 / len(scores.class_names))}"
     return f"{text}."
-
-
-def _part(results: dict[str, Any]) -> str:
-    return results.get("part", "test")
 
 
 def _warnings(run: Run) -> list[Markup]:
@@ -189,7 +185,7 @@ def _facts(run: Run) -> Markup:
     fingerprint = results.get("dataset_fingerprint") or run.dataset.get("fingerprint") or ""
     facts = (
         (
-            f"{_part(results).capitalize()} videos",
+            f"{run.part.capitalize()} videos",
             f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING,
         ),
         ("Data set", results.get("dataset") or run.dataset.get("name")),

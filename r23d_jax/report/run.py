@@ -33,6 +33,11 @@ class Run:
     dataset: dict[str, Any]
     environment: dict[str, Any]
 
+    @property
+    def part(self) -> str:
+        """Which videos of the split were evaluated."""
+        return self.results.get("part") or self.config.get("eval.part") or "test"
+
 
 def read_run(workdir: Path) -> Run:
     """Reads a workdir.

@@ -95,14 +95,14 @@ def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | 
         if (tested := _tested(run, unit)) is not None:
             final = percent(tested.y[-1], 2)
             drawn.append(tested)
-            told += f" Top-1 on the test videos: {final} at the end."
-            caption += [element("br"), element("span", class_="key b"), " test videos: ", final]
+            told += f" Top-1 on the {run.part} videos: {final} at the end."
+            caption += [element("br"), element("span", class_="key b"), f" {run.part} videos: ", final]
     chart = charts.lines(drawn, told, unit, style.format, top)
     return element("figure", element("b", title), chart, element("figcaption", caption))
 
 
 def _tested(run: Run, unit: str) -> charts.Series | None:
-    """Top-1 on the test videos: during the run, and the final one if it belongs to the last step logged."""
+    """Top-1 on the evaluated videos: during the run, and the final one if it belongs to the last step logged."""
     x, y = series(run, "eval_top1")
     last = max((line for line in run.metrics if "loss" in line), key=lambda line: line.get("step", 0), default={})
     final = run.results.get("top1")
@@ -121,10 +121,10 @@ def classes(scores: Predictions, matrix: np.ndarray) -> list[Any]:
     tested = np.flatnonzero(count)
     order = tested[np.argsort(accuracy[tested], kind="stable")]
     bars = [_bar(scores.class_names[i], accuracy[i], int(matrix[i, i]), int(count[i])) for i in order]
-    text = "Share of each class's test videos that are recognised, lowest first."
+    text = "Share of each class's videos that are recognised, lowest first."
     untested = [str(scores.class_names[i]) for i in np.flatnonzero(count == 0)]
     if untested:
-        text += f" Without a test video: {', '.join(untested)}."
+        text += f" Without a video: {', '.join(untested)}."
     content = [element("p", text), element("ol", bars[:_SHOWN_CLASSES], class_="bars")]
     if len(bars) > _SHOWN_CLASSES:
         rest = bars[_SHOWN_CLASSES:]
@@ -144,7 +144,7 @@ def confusions(scores: Predictions, matrix: np.ndarray) -> list[Any]:
     names = [str(name) for name in scores.class_names]
     wrong = int(matrix.sum() - np.trace(matrix))
     if not wrong:
-        return [element("p", f"None: all {matrix.sum()} test videos are right.")]
+        return [element("p", f"None: all {matrix.sum()} videos are right.")]
     told = (
         f"Confusion matrix of {len(names)} classes, true classes down and predicted classes across: "
         f"{np.trace(matrix)} of {matrix.sum()} videos on the diagonal. A table of the largest entries off it follows."
@@ -222,7 +222,7 @@ def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> list[Any]
         chosen = pick(run.scores.scores, run.scores.labels, 8)
         content.append(element("h3", title))
         if not len(chosen):
-            content.append(element("p", f"No test video is {kind}."))
+            content.append(element("p", f"No video is {kind}."))
             continue
         content.append(element("p", order))
         content += [_strip(run.scores, one) for one in strips[kind]] if strips else [_listed(run.scores, chosen)]

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import r23d_jax
 from r23d_jax import config as configs
 from r23d_jax.data import dataset as protocol
 from r23d_jax.data.dataset import VideoRecord
@@ -69,7 +70,7 @@ def run(tmp_path_factory):
     """A data set, config and workdir of a run that was evaluated on the validation videos."""
     dataset, workdir = make(), tmp_path_factory.mktemp("run")
     config = configs.load("demo", [*SMALL, "eval.part=val", "eval.every_epochs=0.5"])
-    return dataset, config, workdir, train_and_evaluate(config, workdir, dataset)
+    return dataset, config, workdir, r23d_jax.train(config, workdir, dataset=dataset)
 
 
 def test_clips_in_memory_train_and_are_all_evaluated(run):
@@ -81,6 +82,8 @@ def test_clips_in_memory_train_and_are_all_evaluated(run):
     assert results["split"] == "folds" and results["part"] == "val"
     assert "val videos of split folds" in results["protocol"]
     assert recorded(workdir)[1] == "1"
+    assert "clip04" in (workdir / "report.html").read_text()  # with the frames of the data set that was given
+    assert "No frames and activation maps" not in (workdir / "report.html").read_text()
 
 
 def test_the_best_by_validation_is_tested(run, tmp_path):

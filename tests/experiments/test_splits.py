@@ -45,7 +45,7 @@ def test_all_is_every_split_that_the_data_set_has(tmp_path, monkeypatch):
     rename(folder, {"1": "north", "2": "south"}, {"test": "val"})
     seen = []
 
-    def train(config, workdir):
+    def train(config, workdir, dataset):
         workdir.mkdir(parents=True)
         seen.append((config.dataset.split, workdir.name))
         return part(config.dataset.split, 0.5)

@@ -93,6 +93,13 @@ def test_the_page_shows_every_aggregate(tmp_path):
     assert "largest_logit" in shown.text and ("data", "value", repr(top1)) in shown.attributes
 
 
+def test_the_page_says_which_videos_were_evaluated(tmp_path):
+    fake_run.write(tmp_path, fake_run.predictions(MOTION), fake_run.log_lines(), part="val")
+    shown = read(report.write(tmp_path))
+    assert "of 160 val videos" in shown.text and "Val videos 160 evaluated" in shown.text
+    assert "test videos" not in shown.text.replace(fake_run.PROTOCOL, "")
+
+
 def test_the_page_loads_nothing_and_runs_nothing(whole):
     text = report.write(whole).read_text()
     shown = Page(text)
@@ -195,7 +202,7 @@ def test_an_evaluation_alone_and_one_of_everything_right(tmp_path):
     fake_run.write(tmp_path, found)
     (tmp_path / "config.json").unlink()
     text = read(report.write(tmp_path)).text
-    assert "None: all 40 test videos are right" in text and "No test video is wrong" in text
+    assert "None: all 40 videos are right" in text and "No video is wrong" in text
     assert "an evaluation alone writes none" in text and "does not say where its data set is" in text
 
 
