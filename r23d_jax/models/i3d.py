@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from r23d_jax.errors import UserError
-from r23d_jax.models.layers import BatchNorm, Conv, Linear, dropout, max_pool, relu
+from r23d_jax.models.layers import BatchNorm, Conv, Linear, check_clips, dropout, max_pool, relu
 from r23d_jax.models.ops.convolution import convolve
 from r23d_jax.models.registry import WIDTH, Architecture, Shapes, register
 
@@ -179,7 +178,7 @@ class I3D(nnx.Module):
         return outputs
 
     def _endpoints(self, video: jax.Array) -> dict[str, jax.Array]:
-        self._check(video)
+        check_clips(video, self.in_channels)
         outputs = {}
         x = video.astype(self.dtype)
         for name in _ORDER:
@@ -187,15 +186,6 @@ class I3D(nnx.Module):
                 x = same_max_pool(x, *_POOLS[name]) if name in _POOLS else getattr(self, name)(x)
             outputs[name] = x
         return outputs
-
-    def _check(self, video: jax.Array) -> None:
-        if video.ndim != 5 or video.shape[-1] != self.in_channels:
-            raise UserError(
-                f"input of shape {tuple(video.shape)}: this network takes [batch, frames, height, width, "
-                f"{self.in_channels}]"
-            )
-        if not jnp.issubdtype(video.dtype, jnp.floating):
-            raise UserError(f"input of type {video.dtype}: normalise the clips to floats first")
 
 
 def same_max_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:

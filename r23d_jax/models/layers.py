@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from r23d_jax.errors import UserError
 from r23d_jax.models.ops.convolution import convolve
 
 _BLOCK = 2**18
@@ -217,3 +218,13 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
         return x
     kept = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x))
+
+
+def check_clips(video: jax.Array, channels: int) -> None:
+    """Raises a `UserError` unless `video` is normalised clips [B, T, H, W, channels]."""
+    if video.ndim != 5 or video.shape[-1] != channels:
+        raise UserError(
+            f"input of shape {tuple(video.shape)}: this network takes [batch, frames, height, width, {channels}]"
+        )
+    if not jnp.issubdtype(video.dtype, jnp.floating):
+        raise UserError(f"input of type {video.dtype}: normalise the clips to floats first")
