@@ -1,9 +1,13 @@
 """Settings of all tests: on the CPU, compiled programs shared between tests and their subprocesses."""
 
 import os
+import sys
 import tempfile
 
+import pytest
 from hypothesis import settings
+
+from r23d_jax import errors
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 settings.register_profile("busy machine", deadline=None)  # time is no property of what is tested
@@ -13,3 +17,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="r23d-test-cache-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a command's `main` as from a shell: `(exit status, stdout, stderr)`."""
+
+    def call(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            errors.run_command(main)
+        output = capsys.readouterr()
+        return ended.value.code, output.out, output.err
+
+    return call

@@ -12,7 +12,7 @@ import av
 import fake_data
 import numpy as np
 import pytest
-from fake_videos import run, write_checkpoint, write_video  # noqa: F401
+from fake_videos import write_checkpoint, write_video
 from safetensors.numpy import save_file
 
 from r23d_jax import config, features, predict
@@ -35,7 +35,7 @@ def weights(tmp_path_factory):
 @pytest.mark.parametrize(
     ("count", "size", "clips"), [(1, (48, 64), 1), (8, (51, 77), 2), (2, (2160, 3840), 1), (4, (16, 1000), 1)]
 )
-def test_one_frame_odd_sizes_and_4k_are_predicted(run, weights, tmp_path, count, size, clips):  # noqa: F811
+def test_one_frame_odd_sizes_and_4k_are_predicted(run, weights, tmp_path, count, size, clips):
     path = write_video(tmp_path / "a.mkv", count, size)
     status, _, err = run(predict.main, "--checkpoint", weights, path, "--json", tmp_path / "a.json")
     assert (status, err) == (0, "")
@@ -209,7 +209,7 @@ def test_names_that_are_no_text_are_refused_by_the_build(tmp_path, name):
         scan(tmp_path)
 
 
-def test_names_that_are_no_text_can_be_predicted(run, weights, tmp_path):  # noqa: F811
+def test_names_that_are_no_text_can_be_predicted(run, weights, tmp_path):
     path = write_video(tmp_path / "a.mkv").rename(tmp_path / f"{ODD}.mkv")
     status, out, err = run(predict.main, "--checkpoint", weights, path, "--json", tmp_path / "a.json")
     assert (status, err) == (0, "") and r"v_\udcff_g01_c01.mkv" in out

@@ -4,7 +4,6 @@ import json
 
 import fake_data
 import pytest
-from fake_videos import run  # noqa: F401
 
 from r23d_jax import benchmark
 from r23d_jax.errors import UserError
@@ -25,7 +24,7 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def shell(run, monkeypatch):  # noqa: F811
+def shell(run, monkeypatch):
     monkeypatch.setitem(speed._MATMUL, "cpu", 64)
     return lambda *arguments: run(benchmark.main, *arguments)
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from fake_videos import run  # noqa: F401
 from PIL import Image
 
 from r23d_jax import browse
@@ -147,7 +146,7 @@ def test_flow_colours():
     assert pale.tolist() == [255, 159, 159] or pale.tolist() == [255, 160, 160]
 
 
-def test_command_draws(built, run, tmp_path):  # noqa: F811
+def test_command_draws(built, run, tmp_path):
     shared = ["--config", "small", "--config.dataset.data_dir", built, *(f"--config.{text}" for text in CONFIG)]
     out = tmp_path / "new/sheet.png"
     status, said, _ = run(browse.main, *shared, "--config.dataset.name=rgb", "--out", out, "--clips", 3)
@@ -177,12 +176,12 @@ def test_command_draws(built, run, tmp_path):  # noqa: F811
         (["--data_dir", "x"], "no such data set in x"),
     ],
 )
-def test_mistakes(run, arguments, message):  # noqa: F811
+def test_mistakes(run, arguments, message):
     status, _, err = run(browse.main, *arguments)
     assert status == 1 and message in err and err.count("\n") == 1
 
 
-def test_summary(built, dataset, run, tmp_path):  # noqa: F811
+def test_summary(built, dataset, run, tmp_path):
     facts = dataset_summary.summarise(dataset)
     assert facts["videos"] == 12 and facts["classes"] == 3 and facts["shards"] == 2 and facts["groups"] == 12
     assert facts["frames"] == sum(video.num_frames for video in dataset.videos)

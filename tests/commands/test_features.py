@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from fake_videos import SPEC, run, write_checkpoint, write_video  # noqa: F401
+from fake_videos import SPEC, write_checkpoint, write_video
 
 from r23d_jax import features, models
 from r23d_jax.data import video as videos
@@ -30,11 +30,11 @@ def read(path):
         return {name: file[name] for name in file.files}
 
 
-def extract(run, *arguments):  # noqa: F811
+def extract(run, *arguments):
     return run(features.main, *arguments)
 
 
-def test_files_mirror_the_folder_and_agree_with_the_network(run, folder, library, tmp_path):  # noqa: F811
+def test_files_mirror_the_folder_and_agree_with_the_network(run, folder, library, tmp_path):
     status, out, err = extract(run, "--checkpoint", folder, "--out", tmp_path / "f", library)
     assert (status, err) == (0, "")
     written = sorted(str(path.relative_to(tmp_path / "f")) for path in (tmp_path / "f").rglob("*") if path.is_file())
@@ -53,7 +53,7 @@ def test_files_mirror_the_folder_and_agree_with_the_network(run, folder, library
     np.testing.assert_allclose(arrays["features"], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_pooled_and_not(run, folder, library, tmp_path):  # noqa: F811
+def test_layers_pooled_and_not(run, folder, library, tmp_path):
     video = library / "c.mkv"
     for out, more in (("mean", ()), ("map", ("--no-pool",))):
         arguments = ("--checkpoint", folder, "--out", tmp_path / out, video, "--layer", "layer2", *more)
@@ -63,7 +63,7 @@ def test_layers_pooled_and_not(run, folder, library, tmp_path):  # noqa: F811
     np.testing.assert_allclose(mean, whole.mean(axis=(1, 2, 3)), rtol=1e-5, atol=1e-6)
 
 
-def test_finished_files_are_left_and_others_made_again(run, folder, library, tmp_path):  # noqa: F811
+def test_finished_files_are_left_and_others_made_again(run, folder, library, tmp_path):
     arguments = ("--checkpoint", folder, "--out", tmp_path, library)
     assert extract(run, *arguments)[0] == 0
     paths = sorted(tmp_path.rglob("*.npz"))
@@ -85,7 +85,7 @@ def test_finished_files_are_left_and_others_made_again(run, folder, library, tmp
     assert "3 of 3" in extract(run, "--checkpoint", other, "--out", tmp_path, library)[1]
 
 
-def test_an_interrupted_run_leaves_only_whole_files(run, folder, library, tmp_path, monkeypatch):  # noqa: F811
+def test_an_interrupted_run_leaves_only_whole_files(run, folder, library, tmp_path, monkeypatch):
     original, calls = np.savez, []
 
     def interrupted(file, **arrays):
@@ -102,7 +102,7 @@ def test_an_interrupted_run_leaves_only_whole_files(run, folder, library, tmp_pa
     monkeypatch.undo()
 
 
-def test_bad_files_are_named_and_the_others_done(run, folder, library, tmp_path):  # noqa: F811
+def test_bad_files_are_named_and_the_others_done(run, folder, library, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
     status, out, err = extract(run, "--checkpoint", folder, "--out", tmp_path / "f", bad, library / "c.mkv")
@@ -110,7 +110,7 @@ def test_bad_files_are_named_and_the_others_done(run, folder, library, tmp_path)
     assert (tmp_path / "f" / "c.npz").is_file() and not (tmp_path / "f" / "bad.npz").exists()
 
 
-def test_wrong_arguments_are_one_line(run, folder, library, tmp_path):  # noqa: F811
+def test_wrong_arguments_are_one_line(run, folder, library, tmp_path):
     start = ("--checkpoint", folder, "--out", tmp_path, library)
     status, _, err = extract(run, *start, "--layer", "layer9")
     assert status == 1 and "has stem, layer1, layer2, layer3, layer4, pool" in err and err.count("\n") == 1

@@ -8,7 +8,7 @@ import wave
 import jax
 import numpy as np
 import pytest
-from fake_videos import LABELS, SPEC, run, write_checkpoint, write_video  # noqa: F401
+from fake_videos import LABELS, write_checkpoint, write_video
 
 from r23d_jax import models, predict
 from r23d_jax.data import flow
@@ -35,7 +35,7 @@ def clip(tmp_path_factory):
 
 
 @pytest.fixture
-def shell(run):  # noqa: F811
+def shell(run):
     """Runs `predict`."""
     return lambda *arguments: run(predict.main, *arguments)
 

@@ -1,13 +1,11 @@
 """Small videos, untrained checkpoints, and running a command on them: for the tests of `predict` and `features`."""
 
-import sys
 from fractions import Fraction
 
 import av
 import numpy as np
-import pytest
 
-from r23d_jax import errors, models
+from r23d_jax import models
 from r23d_jax.models.functional import weights_of
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import checkpoint
@@ -46,17 +44,3 @@ def write_checkpoint(folder, spec=SPEC, arch="r2plus3d_18", labels=LABELS, seed=
     weights = {name: np.asarray(value) for name, value in {**params, **stats}.items()}
     weights["fc.kernel"] = 5 * weights["fc.kernel"]
     return checkpoint.save_weights(folder, weights, Card(arch, arguments, labels, spec, source=source))
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs a command's `main` as from a shell: `(exit status, stdout, stderr)`."""
-
-    def call(main, *arguments):
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            errors.run_command(main)
-        output = capsys.readouterr()
-        return ended.value.code, output.out, output.err
-
-    return call

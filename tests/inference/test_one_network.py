@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from fake_data import write as write_dataset
-from fake_videos import run, write_video  # noqa: F401
+from fake_videos import write_video
 from flax import nnx
 
 from r23d_jax import config as configs
@@ -103,7 +103,7 @@ def test_every_command_computes_the_same_logits(arch, dataset, tmp_path):
         np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max(), rtol=0, err_msg=command)
 
 
-def test_the_commands_themselves(run, tmp_path):  # noqa: F811
+def test_the_commands_themselves(run, tmp_path):
     """`predict`, `features` and `export` on VMZ's epsilon, on a video file."""
     reference = checkpoint_of("r3d_18", 1e-3, ("a", "b", "c"), tmp_path / "weights")
     clip = write_video(tmp_path / "clip.mkv", count=4, size=(32, 40))

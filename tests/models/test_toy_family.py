@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from fake_videos import run, write_video  # noqa: F401
+from fake_videos import write_video
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
@@ -147,7 +147,7 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_it_is_among_the_networks(run, monkeypatch):  # noqa: F811
+def test_it_is_among_the_networks(run, monkeypatch):
     assert {"toy", "plaything"} < set(models.NAMES) and models.ALIASES["plaything"] == "toy"
     assert models.canonical("plaything") == "toy" and "toy-ucf101" in published.published()
     monkeypatch.setitem(vars(models), "NAMES", ("plaything", "toy"))
@@ -198,7 +198,7 @@ def test_what_its_card_may_say(converted):
         cards.Card.from_dict(json.loads(json.dumps({**fields, "arch": "toys"})))
 
 
-def test_the_commands_on_a_video(state, converted, run, tmp_path):  # noqa: F811
+def test_the_commands_on_a_video(state, converted, run, tmp_path):
     video = write_video(tmp_path / "clip.mkv", count=4, size=(32, 40))
     status, out, err = run(predict.main, "--checkpoint", converted, video, "--json", "-", "--top", 3)
     assert status == 0, err

@@ -6,7 +6,6 @@ import sys
 
 import jax
 import pytest
-from fake_videos import run  # noqa: F401
 from flax import nnx
 from paths import ROOT
 
@@ -39,7 +38,7 @@ def test_the_layers_of_a_network_are_counted_and_the_choice_is_left_as_it_was():
     assert gmacs == pytest.approx(whole - 8 * 8 * 5, rel=1e-6)  # all but the classifier
 
 
-def test_every_formulation_of_a_layer_is_timed(run, monkeypatch, tmp_path):  # noqa: F811
+def test_every_formulation_of_a_layer_is_timed(run, monkeypatch, tmp_path):
     path = tmp_path / "out.json"
     one = layers.Layer((1, 4, 6, 6, 4), (1, 3, 3, 4, 8), (1, 1, 1), ((0, 0), (1, 1), (1, 1)))
     monkeypatch.setattr(layers, "layers_of", lambda *_: collections.Counter([one, one]))
@@ -73,7 +72,7 @@ def test_a_gradient_is_that_of_the_layer():
     assert made["input gradient"].args[0].out_info.shape == layer.shape
 
 
-def test_cost_in_proportion_is_one(run, monkeypatch, tmp_path):  # noqa: F811
+def test_cost_in_proportion_is_one(run, monkeypatch, tmp_path):
     def measure(config, parts, rounds, seconds):
         rate = 4096 / (config.clip.frames * config.clip.size**2)
         return {"inference_clips_per_s": 3 * rate, "train_clips_per_s": rate / (2 if config.clip.size == 64 else 1)}

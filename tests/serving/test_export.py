@@ -9,7 +9,7 @@ import jax
 import jax.export
 import numpy as np
 import pytest
-from fake_videos import SPEC, run, write_checkpoint, write_video  # noqa: F401
+from fake_videos import SPEC, write_checkpoint, write_video
 
 from r23d_jax import export
 from r23d_jax.errors import UserError
@@ -47,7 +47,7 @@ def read(folder) -> jax.export.Exported:
     return jax.export.deserialize(bytearray((folder / exporter.PROGRAM).read_bytes()))
 
 
-def test_stablehlo(checkpoint, expected, run, tmp_path):  # noqa: F811
+def test_stablehlo(checkpoint, expected, run, tmp_path):
     status, out, _ = run(export.main, "--checkpoint", checkpoint, "--out", tmp_path / "a/net")
     assert status == 0 and LOGITS in out and "cuda, tpu not run here" in out
     exported = read(tmp_path / "a/net")
@@ -65,7 +65,7 @@ def test_stablehlo(checkpoint, expected, run, tmp_path):  # noqa: F811
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["net"]
 
 
-def test_preprocessing_inside_on_a_real_file(checkpoint, frames, expected, run, tmp_path):  # noqa: F811
+def test_preprocessing_inside_on_a_real_file(checkpoint, frames, expected, run, tmp_path):
     video = write_video(tmp_path / "clip.mkv")
     arguments = ["--platforms", "cpu", "--with-preprocessing", "--check", video]
     status, out, _ = run(export.main, "--checkpoint", checkpoint, "--out", tmp_path / "net", *arguments)
@@ -86,7 +86,7 @@ def test_each_platform_has_its_own_convolutions(checkpoint):
     assert dimensions == {("cpu",): {4}, ("tpu",): {5}, ("cuda", "cpu"): {4, 5}}
 
 
-def test_an_export_that_differs_is_removed(checkpoint, run, tmp_path, monkeypatch):  # noqa: F811
+def test_an_export_that_differs_is_removed(checkpoint, run, tmp_path, monkeypatch):
     real = portable.make
 
     def other(weights, *arguments, **options):
@@ -101,7 +101,7 @@ def test_an_export_that_differs_is_removed(checkpoint, run, tmp_path, monkeypatc
     assert run(export.main, *arguments, "--tolerance", "0.02")[0] == 0
 
 
-def test_a_platform_that_is_not_here(checkpoint, run, tmp_path):  # noqa: F811
+def test_a_platform_that_is_not_here(checkpoint, run, tmp_path):
     status, out, _ = run(export.main, "--checkpoint", checkpoint, "--out", tmp_path / "net", "--platforms", "tpu")
     assert status == 0 and "not compared with the network: this machine runs none of tpu" in out
     assert json.loads((tmp_path / "net/export.json").read_text())["compared"] is None
@@ -118,7 +118,7 @@ def test_a_platform_that_is_not_here(checkpoint, run, tmp_path):  # noqa: F811
         (["--check", "missing.avi"], "missing.avi: does not exist"),
     ],
 )
-def test_mistakes(checkpoint, run, tmp_path, arguments, message):  # noqa: F811
+def test_mistakes(checkpoint, run, tmp_path, arguments, message):
     status, _, err = run(export.main, "--checkpoint", checkpoint, "--out", tmp_path / "net", *arguments)
     assert status == 1 and message in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -146,7 +146,7 @@ def test_what_the_card_leaves_open(checkpoint):
     assert make((30, 36), crop=None, resize=None, preprocessing=False) == (4, 30, 36, 3)
 
 
-def test_destination_and_tensorflow(checkpoint, run, tmp_path, monkeypatch):  # noqa: F811
+def test_destination_and_tensorflow(checkpoint, run, tmp_path, monkeypatch):
     (tmp_path / "mine").write_text("mine")
     status, _, err = run(export.main, "--checkpoint", checkpoint, "--out", tmp_path)
     assert status == 1 and "exists already; name a folder that does not" in err

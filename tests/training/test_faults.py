@@ -168,7 +168,7 @@ def test_a_signal_saves_and_leaves_with_a_status_of_its_own(data, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_a_signal_where_nothing_is_to_be_saved_has_the_same_status(tmp_path, monkeypatch, capsys, number, mode):
-    def signalled(*_):
+    def signalled(*_, **__):
         os.kill(os.getpid(), number)
         raise AssertionError("it went on")
 
