@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from markupsafe import Markup
 
-from r23d_jax.report.markup import Markup, element
+from r23d_jax.report.markup import element
 from r23d_jax.report.numbers import Calibration, thin
 
 _POINTS = 240

@@ -1,43 +1,31 @@
-"""HTML from Python: whatever is not markup already is escaped, so a name can never become a tag."""
+"""HTML elements from Python: markupsafe escapes what is not markup already, so a name can never become a tag."""
 
-import html
-from collections.abc import Iterable
+import re
+
+from markupsafe import Markup, escape
 
 _EMPTY = frozenset({"meta", "img", "br", "wbr", "rect", "line", "path", "circle"})
-
-
-class Markup(str):
-    """Text that is HTML already."""
+# Control characters, which HTML forbids even when escaped, and lone surrogates of file names, which UTF-8 has not.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def element(tag: str, *children: object, **attributes: object) -> Markup:
-    """One element.
+    """Returns one element.
 
     Args:
       tag: its name.
-      *children: markup as it is, None and "" as nothing, lists of children, and anything else as escaped text.
+      *children: markup as it is, None as nothing, lists of children, and anything else as escaped text.
       **attributes: `class_` is class, `aria_label` is aria-label; None leaves one out. Floats are rounded to
         a hundredth, which is plenty for coordinates.
     """
     written = "".join(f' {_name(key)}="{_value(value)}"' for key, value in attributes.items() if value is not None)
-    if tag in _EMPTY:
-        return Markup(f"<{tag}{written}/>")
-    return Markup(f"<{tag}{written}>{join(children)}</{tag}>")
+    return Markup(f"<{tag}{written}/>" if tag in _EMPTY else f"<{tag}{written}>{_text(children)}</{tag}>")
 
 
-def join(children: Iterable[object]) -> Markup:
-    """Children one after another, escaped where they are not markup."""
-    return Markup("".join(_child(child) for child in children))
-
-
-def _child(child: object) -> str:
-    if child is None:
-        return ""
-    if isinstance(child, Markup):
-        return child
+def _text(child: object) -> str:
     if isinstance(child, list | tuple):
-        return join(child)
-    return html.escape(_printable(str(child)), quote=False)
+        return "".join(map(_text, child))
+    return "" if child is None else child if isinstance(child, Markup) else _escaped(child)
 
 
 def _name(key: str) -> str:
@@ -45,12 +33,8 @@ def _name(key: str) -> str:
 
 
 def _value(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.2f}".rstrip("0").rstrip(".")
-    return html.escape(_printable(str(value)))
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else _escaped(value)
 
 
-def _printable(text: str) -> str:
-    """Without control characters, which HTML forbids even when escaped, and lone surrogates of file names."""
-    text = "".join(char if char >= " " or char in "\n\t" else "\ufffd" for char in text)
-    return text.encode("utf-8", "replace").decode()
+def _escaped(value: object) -> Markup:
+    return escape(_UNPRINTABLE.sub("\ufffd", str(value)))

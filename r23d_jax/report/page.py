@@ -5,10 +5,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from r23d_jax import config as configs
 from r23d_jax.report import numbers, sections
-from r23d_jax.report.markup import Markup, element
+from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run
 from r23d_jax.report.sections import note, percent, section, table
 from r23d_jax.report.style import CSS

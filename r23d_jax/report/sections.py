@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from r23d_jax.evaluation import metrics
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.report import charts, numbers
-from r23d_jax.report.markup import Markup, element
+from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run, series, x_unit
 
 if TYPE_CHECKING:

@@ -4,7 +4,9 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
-from r23d_jax.report.markup import Markup, element
+from markupsafe import Markup
+
+from r23d_jax.report.markup import element
 from r23d_jax.report.style import CSS
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

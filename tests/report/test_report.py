@@ -18,6 +18,7 @@ from r23d_jax.errors import UserError
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.models.functional import weights_of
 from r23d_jax.report import charts, numbers, page, strips
+from r23d_jax.report.markup import element
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import checkpoint
@@ -108,6 +109,13 @@ def test_names_are_text_and_never_markup(tmp_path, classes):
     assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
     assert "<script>alert(1)</script>" in shown.text and "<img src=x onerror=alert(1)>" in shown.text
     assert path.stat().st_size < 1_000_000
+
+
+def test_what_no_page_may_hold_is_replaced():
+    written = element("p", "a\x00\x07\r\x1b\x85\udcff\n\tb", class_='"&\ud800')
+    assert written == '<p class="&#34;&amp;\ufffd">a\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\n\tb</p>'
+    assert element("p", [None, "", ["<", written]]).encode() == f"<p>&lt;{written}</p>".encode()
+    assert element("line", x1=1.5, x2=2.0, aria_label=None) == '<line x1="1.5" x2="2"/>'
 
 
 def test_calibration_by_hand():
