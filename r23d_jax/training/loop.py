@@ -187,7 +187,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         raise Interrupted(f"saved at step {step} of {total_steps}; the same command continues")
 
     def stop_if_told():  # in an evaluation, before which its checkpoint was saved
-        if hosts.decide(interrupt.received, False)[0]:
+        if hosts.sync_stop(interrupt.received, False)[0]:
             stop()
 
     def out_of_time(spent):
@@ -206,7 +206,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
             step += 1
             logging = step % config.log_every == 0
             # Once a step, for a signal may come at any time; with several hosts when all wait for the device anyway.
-            interrupted, spent = hosts.decide(
+            interrupted, spent = hosts.sync_stop(
                 interrupt.received, out_of_time(seconds + time.perf_counter() - began), due=logging
             )
             at_end = step == total_steps or spent
@@ -250,7 +250,7 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, stack: contextlib.Exi
         if writer:
             write_results(workdir, results, predictions)
         hosts.barrier("results")
-        if hosts.decide(interrupt.received, False)[0]:
+        if hosts.sync_stop(interrupt.received, False)[0]:
             raise Interrupted(f"the run in {workdir} is finished and its results are written")
     return results
 
