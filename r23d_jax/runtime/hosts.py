@@ -1,7 +1,7 @@
 """Several processes that train one network, usually one a host: joining, comparing, stopping and ending together.
 
 Every process runs the same command; process 0 writes the workdir, the others read it. With one process all of this
-does nothing. That a process is lost JAX's coordination service finds out, and ends the others: docs/hosts.md.
+does nothing. JAX's coordination service finds out that a process is lost, and ends the others: docs/hosts.md.
 """
 
 import argparse
@@ -62,13 +62,15 @@ def joined(flags: argparse.Namespace) -> Iterator[None]:
         )
     except (RuntimeError, ValueError, TypeError) as error:  # what JAX cannot find out
         raise UserError(f"{at}: the processes cannot join ({one_line(error)})") from error
+    primary = True  # until it is known
     try:
         owners = [device.process_index for device in jax.devices()]
         counts = [owners.count(process) for process in range(jax.process_count())]
         if len(set(counts)) > 1:
             raise UserError(f"processes 0 to {len(counts) - 1} have {counts} devices: all must have the same number")
         names = ", ".join(f"{process} on {name}" for process, name in enumerate(_gather(socket.gethostname())))
-        if is_primary():
+        primary = is_primary()
+        if primary:
             print(f"processes: {names}", file=sys.stderr)
         yield
     except BaseException as error:
@@ -76,7 +78,7 @@ def joined(flags: argparse.Namespace) -> Iterator[None]:
             # A collective failed, most likely since a process was lost: JAX says which one, and ends this one.
             time.sleep(flags.heartbeat + 15)
         if isinstance(error, InterruptedAlone) or not isinstance(error, Interrupted):
-            atexit.register(_exit_alone, EXIT_STATUS if isinstance(error, Interrupted) else 1)
+            atexit.register(_exit_alone, EXIT_STATUS if isinstance(error, Interrupted) else 1, primary)
         raise
 
 
@@ -92,9 +94,9 @@ def _check_port(coordinator: str) -> None:
             raise UserError(f"--coordinator {coordinator}: {reason}; name another one") from None
 
 
-def _exit_alone(status: int) -> None:
-    """At exit, ends this process before JAX's own function of that kind, which waits for all to come to their end."""
-    if is_primary():
+def _exit_alone(status: int, primary: bool) -> None:
+    """Ends this process at exit, before JAX's own function of that kind, which waits for all others to come there."""
+    if primary:
         time.sleep(_LAST_WORDS)
     sys.stdout.flush()
     sys.stderr.flush()
