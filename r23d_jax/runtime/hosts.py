@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from r23d_jax.errors import UserError, one_line
 from r23d_jax.runtime.launch import place
 from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted, InterruptedAlone
 
-_PATIENCE = 900  # seconds that a process which is done waits for the others
+_PATIENCE = 900  # seconds that all wait for one that lives but is slow: importing weights, writing a report
 _LAST_WORDS = 5  # seconds for others that fail, too, to say so before process 0 ends them by its end
 _SHARED = 30  # seconds a network file system has to show a new file to the other hosts
 
@@ -74,8 +75,8 @@ def joined(flags: argparse.Namespace) -> Iterator[None]:
             print(f"processes: {names}", file=sys.stderr)
         yield
     except BaseException as error:
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            # A collective failed, most likely since a process was lost: JAX says which one, and ends this one.
+        if isinstance(error, Exception) and not isinstance(error, UserError | OSError):
+            # Most likely a collective that failed since a process was lost: JAX says which one, and ends this one.
             time.sleep(flags.heartbeat + 15)
         if isinstance(error, InterruptedAlone) or not isinstance(error, Interrupted):
             atexit.register(_exit_alone, EXIT_STATUS if isinstance(error, Interrupted) else 1, primary)
@@ -121,9 +122,28 @@ def _gather(value: Any) -> list[Any]:
     from jax.experimental import multihost_utils
 
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    longest = int(multihost_utils.process_allgather(np.int32(len(data))).max())
-    padded = np.pad(data, (0, longest - len(data)), constant_values=ord(" "))
-    return [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(padded)]
+    with _patience("a comparison"):
+        longest = int(multihost_utils.process_allgather(np.int32(len(data))).max())
+        padded = np.pad(data, (0, longest - len(data)), constant_values=ord(" "))
+        return [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(padded)]
+
+
+@contextlib.contextmanager
+def _patience(what: str) -> Iterator[None]:
+    """Ends this process where a collective takes too long, for which JAX has no time limit that is public."""
+
+    def give_up():
+        text = f'error: not all processes came to "{what}" within {_PATIENCE} s; look for the one that hangs'
+        print(text, file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(_PATIENCE, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def barrier(what: str) -> None:
@@ -131,7 +151,8 @@ def barrier(what: str) -> None:
     if _several():
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices(what)
+        with _patience(what):
+            multihost_utils.sync_global_devices(what)
 
 
 def assert_equal(facts: Mapping[str, Any]) -> None:

@@ -53,7 +53,7 @@ def _chosen(flags):
 def do_fail(flags):
     if _chosen(flags):
         raise UserError("shard 7 is damaged")
-    time.sleep(300)
+    hosts.assert_equal({"step": 3})
 
 
 def do_crash(flags):
@@ -63,6 +63,13 @@ def do_crash(flags):
 def do_stop(flags):
     if _chosen(flags):
         os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(300)
+
+
+def do_hang(flags):
+    hosts._PATIENCE = 3
+    if not _chosen(flags):
+        hosts.barrier("the end of a step")
     time.sleep(300)
 
 

@@ -189,6 +189,16 @@ def test_a_process_that_is_lost_ends_the_others_with_its_name(lost, doing, monke
 
 
 @pytest.mark.slow
+def test_waiting_for_one_that_hangs_ends(monkeypatch):
+    monkeypatch.setenv("R23D_TEST_ONE", "1")
+    done = several.finish(several.start([*WORKER, "hang"], 2))
+    assert own_words(done[0]) == [
+        'error: not all processes came to "the end of a step" within 3 s; look for the one that hangs'
+    ]
+    assert done[0].returncode == 1 and done[1].returncode == -signal.SIGABRT
+
+
+@pytest.mark.slow
 def test_waiting_for_those_that_never_come_ends():
     for number in (0, 1):
         (done,) = several.finish(several.start([*WORKER, "crash", "--join-timeout", "5"], 2, only=[number]))
