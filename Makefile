@@ -44,6 +44,8 @@ demo-blind: demo
 
 lint: $(VENV)/.tests
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 
 test: lint
 	$(RUN) -m pytest -m "not slow"

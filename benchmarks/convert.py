@@ -30,15 +30,16 @@ def synthetic(path: Path) -> None:
     import numpy as np
     import torch
 
+    from r23d_jax import models
     from r23d_jax.weights import architecture, exporting
     from r23d_jax.weights import card as cards
-    from r23d_jax.weights.families import presets
+    from r23d_jax.weights.families import torchvision
 
     arguments = {"num_classes": 400, "in_channels": 3, "frames": 16}
-    leaves = architecture.leaves(architecture.abstract("r3d_18", arguments))
+    leaves = models.flatten(architecture.abstract("r3d_18", arguments))
     rng = np.random.default_rng(0)
     values = {name: rng.random(leaf.shape, np.float32) for name, leaf in leaves.items()}
-    state, _ = exporting.to_state_dict(values, cards.Card("r3d_18", arguments, (), presets.torchvision()))
+    state, _ = exporting.to_state_dict(values, cards.Card("r3d_18", arguments, (), torchvision.preprocessing()))
     torch.save({name: torch.from_numpy(value) for name, value in state.items()}, path)
 
 

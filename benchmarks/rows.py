@@ -40,9 +40,10 @@ def random_values(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str
 
 
 def shapes_of(arch: str, **arguments) -> dict[str, tuple[int, ...]]:
+    from r23d_jax import models
     from r23d_jax.weights import architecture
 
-    return {name: leaf.shape for name, leaf in architecture.leaves(architecture.abstract(arch, arguments)).items()}
+    return {name: leaf.shape for name, leaf in models.flatten(architecture.abstract(arch, arguments)).items()}
 
 
 def write_vmz(path: Path, arch: str, width: int, channels: int, frames: int) -> None:

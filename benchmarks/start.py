@@ -44,16 +44,16 @@ def synthetic(folder: Path) -> tuple[Path, Path]:
     program = f"""
 from pathlib import Path
 import numpy as np
-from r23d_jax import assemble, checkpoint
-from r23d_jax.models.functional import weights_of
-from r23d_jax.weights import presets
+from r23d_jax import models
+from r23d_jax.weights import checkpoint
+from r23d_jax.weights.families import torchvision
 from r23d_jax.weights.card import Card
 from tfds_ucf101 import motion
 folder = Path({str(folder)!r})
 arguments = {{"num_classes": 400, "frames": 16, "in_channels": 3, "dropout": 0.0}}
-params, stats = weights_of(assemble.create("r2plus3d_18", arguments))
-values = {{name: np.asarray(value) for name, value in {{**params, **stats}}.items()}}
-checkpoint.save_weights(folder / "untrained", values, Card("r2plus3d_18", arguments, (), presets.torchvision()))
+model = models.create_from_arguments("r2plus3d_18", arguments)
+values = {{name: np.asarray(value) for name, value in models.flatten(model).items()}}
+checkpoint.save_weights(folder / "untrained", values, Card("r2plus3d_18", arguments, (), torchvision.preprocessing()))
 motion.render(folder / "motion", groups=1, clips=1)
 """
     seconds(["-c", program], folder / "cache")

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.dataset = ConfigDict(type_safe=False)
     config.dataset.name = "tfds_ucf101"  # add "/rgb128" and the like where several are built
     config.dataset.data_dir = "data"  # what `tfds build --data_dir` was given
-    config.dataset.split = "1"  # "1", "2", "3", or "all" for three runs and their mean
+    config.dataset.split = "1"  # a split of the data set, or "all" for a run on each of them and their mean
     config.dataset.balanced = False  # every class equally often, whatever its number of videos
 
     config.clip = ConfigDict(type_safe=False)
@@ -58,25 +58,29 @@ def get_config() -> ConfigDict:
     config.lr = 0.03  # learning rate for a batch of `lr_batch` clips
     config.lr_batch = 0  # if not 0: the rate is scaled by batch_size / lr_batch
     config.schedule = ConfigDict(type_safe=False)
-    config.schedule.name = "cosine"  # "cosine" to zero, "cosine_study", "step" or "constant"
+    config.schedule.name = "cosine"  # "cosine" to zero, "cosine_study", "step", "constant", or any of optax
     config.schedule.warmup_epochs = 0.0  # linear from zero
     config.schedule.milestones = (0.45, 0.65, 0.9)  # step: shares of the run
     config.schedule.gamma = 0.1  # step: factor at each milestone
+    config.schedule.arguments = ConfigDict(type_safe=False)  # keywords of optax's: arguments.decay_rate=0.9
     config.optimizer = ConfigDict(type_safe=False)
-    config.optimizer.name = "sgd"  # "sgd" with Nesterov momentum, or "adamw"
+    config.optimizer.name = "sgd"  # "sgd" with Nesterov momentum, "adamw", or any of optax: "lion", "lamb", "adam"
     config.optimizer.momentum = 0.9  # sgd
     config.optimizer.betas = (0.9, 0.999)  # adamw
-    config.optimizer.weight_decay = 0.0  # sgd: added to the gradient; adamw: decoupled
+    config.optimizer.weight_decay = 0.0  # added to the gradient; adamw and others with a decay of their own: decoupled
+    config.optimizer.arguments = ConfigDict(type_safe=False)  # keywords of optax's: arguments.b1=0.95
     config.optimizer.decay_norm = False  # decay BatchNorm's scale and bias too
     config.optimizer.decay_bias = False  # decay the classifier's bias too
     config.optimizer.clip_norm = 0.0  # if not 0: largest global norm of the gradient
     config.optimizer.layer_decay = 1.0  # rate of a stage over the next stage's; the head's is `lr`
     config.freeze_backbone = False  # linear probe: only the classifier learns
     config.freeze_batch_norm = False  # running statistics are used and kept in training
+    config.loss = "cross_entropy"  # a name of r23d_jax/training/losses.py
     config.label_smoothing = 0.0
     config.ema = 0.0  # decay of averaged weights, used to evaluate; 0 is off
 
     config.eval = ConfigDict(type_safe=False)
+    config.eval.part = "test"  # videos of the split that are evaluated: "test", "val" or "train"
     config.eval.views = "dense"  # every non-overlapping clip; "segments"; a number of spread ones; "whole" videos
     config.eval.max_frames = 0  # whole: the longest clip, of which as many as cover a longer video; 0: the card's
     config.eval.crops = 1  # 1 centre crop, or 3 along the longer side

@@ -1,36 +1,31 @@
 """The eleven rows of the study's results table; the argument is the row.
 
+    tfds build tfds_ucf101 --config flow256 --manual_dir=UCF101 --data_dir=data
     python -m r23d_jax.main --config configs/rows.py:ROW --workdir runs/rowROW --config.dtype=bfloat16
 
-| row | network, input              | starts from (init_from)                      | study | published | GMAC | bound  |
-|-----|-----------------------------|----------------------------------------------|-------|-----------|------|--------|
-| 1   | I3D RGB                     | nothing                                      | 67.5  | 50-60 a   | 111  | 5 min  |
-| 2   | I3D RGB                     | slim-inception_v1-imagenet, inflated         | 72.5  | 84.5 b    | 111  | 5 min  |
-| 3   | I3D flow (TV-L1)            | slim-inception_v1-imagenet, inflated         | 65.3  | 90.6 b    | 102  | 4 min  |
-| 4   | I3D two-stream              | rows 2 and 3                                 | 75.7  | 93.4 b    |      | 9 min  |
-| 5   | R(2+1)D-34 RGB              | nothing                                      | 75.7  | none      | 152  | 15 min |
-| 6   | R(2+1)D-34 flow (Farneback) | nothing                                      | 67.5  | none      | 152  | 15 min |
-| 7   | R(2+1)D-34 two-stream       | rows 5 and 6                                 | 73.9  | none      |      | 31 min |
-| 8   | R(2+1)D-34 RGB              | vmz-r2plus1d_34-32-sports1m-kinetics400      | 74.3  | 93.6 c    | 152  | 15 min |
-| 9   | R(2+1)D-34 flow (Farneback) | vmz-r2plus1d_34-32-flow-sports1m-kinetics400 | 68.5  | 93.3 c    | 152  | 15 min |
-| 10  | R(2+1)D-34 two-stream       | rows 8 and 9                                 | 75.4  | 95.0 c    |      | 31 min |
-| 11  | R(2+3)D-18 RGB              | vmz-rmc4_18-16-kinetics400 (r23d.py)         | 86.8  | none      | 29   | 11 min |
+| row | network, input              | starts from (init_from)                      | data           | GMAC | bound  |
+|-----|-----------------------------|----------------------------------------------|----------------|------|--------|
+| 1   | I3D RGB                     | nothing                                      | rgb256         | 111  | 5 min  |
+| 2   | I3D RGB                     | slim-inception_v1-imagenet, inflated         | rgb256         | 111  | 5 min  |
+| 3   | I3D flow (TV-L1)            | slim-inception_v1-imagenet, inflated         | flow256        | 102  | 4 min  |
+| 4   | I3D two-stream              | rows 2 and 3                                 |                |      | 9 min  |
+| 5   | R(2+1)D-34 RGB              | nothing                                      | rgb            | 152  | 15 min |
+| 6   | R(2+1)D-34 flow (Farneback) | nothing                                      | flow_farneback | 152  | 15 min |
+| 7   | R(2+1)D-34 two-stream       | rows 5 and 6                                 |                |      | 31 min |
+| 8   | R(2+1)D-34 RGB              | vmz-r2plus1d_34-32-sports1m-kinetics400      | rgb            | 152  | 15 min |
+| 9   | R(2+1)D-34 flow (Farneback) | vmz-r2plus1d_34-32-flow-sports1m-kinetics400 | flow_farneback | 152  | 15 min |
+| 10  | R(2+1)D-34 two-stream       | rows 8 and 9                                 |                |      | 31 min |
+| 11  | R(2+3)D-18 RGB              | vmz-rmc4_18-16-kinetics400 (r23d.py)         | rgb128         | 29   | 11 min |
 
-Figures are percent on UCF101. "study" is what the study's table says, with this to know: rows 1 to 4 and 6 to 10
-repeat other papers' Kinetics-400 figures as UCF101's, row 5 repeats row 4, and how 86.8 was reached (split 1) is not
-published. The study's own picture of the table has 72.1 in row 2. Published: (a) "50-60 %", J. Carreira in issue 46 of
-kinetics-i3d; (b) split 1, Carreira and Zisserman 2017, table 2, trained on UCF101 from ImageNet; (c) mean of the
-three splits, Tran et al. 2018, from Sports-1M alone. No time or score of ours is measured. "bound" is computed, not
-measured: epochs * 9,537 clips * 3 * 2 * GMAC over the 790 TFLOP/s of dense bfloat16 of one H200, split 1.
+`python -m r23d_jax.table --study` prints the study's figures and the published ones, with what to know about each. No
+time or score is measured here; "bound" is computed: epochs * 9,537 clips * 3 * 2 * GMAC over the 790 TFLOP/s of dense
+bfloat16 of one H200, split 1.
 
-Sports-1M weights of R(2+1)D-34 alone are not published: VMZ has them trained on to Kinetics-400, in RGB and in flow.
-Rows 8 to 10 start from those, so (c) is not their like: Kinetics alone gave 96.8, 95.5 and 97.3 there. For rows 2 and 3
-torchvision-googlenet-imagenet is the other start; for flow the first kernel is averaged over its input channels.
-Where weights cannot be fetched, the error says which file to put where. `--config.init_from=` trains from nothing.
-
-Data: rgb256 (1, 2), flow256 (3), rgb (5, 8), flow_farneback (6, 9), rgb128 (11), all of one --data_dir:
-
-    tfds build tfds_ucf101 --config flow256 --manual_dir=UCF101 --data_dir=data
+Sports-1M weights of R(2+1)D-34 alone are not published: VMZ has them trained on to Kinetics-400, in RGB and in flow,
+and rows 8 to 10 start from those. (Tran et al. 2018 give 96.8, 95.5 and 97.3 on UCF101 from Kinetics-400 alone.) For
+rows 2 and 3 torchvision-googlenet-imagenet is the other start; for flow the first kernel is averaged over its input
+channels. Where weights cannot be fetched, the error says which file to put where. `--config.init_from=` trains from
+nothing.
 
 Rows 4, 7 and 10 train both networks in WORKDIR/rgb and WORKDIR/flow; where they are trained already,
 `python -m r23d_jax.two_stream runs/row2 runs/row3 --out runs/row4` gives the same.

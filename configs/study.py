@@ -9,18 +9,18 @@ batches of 16: 432 steps. 36 runs of about a minute on two CPU cores.
     tfds build tfds_ucf101 --manual_dir=UCF101 --data_dir=data
     python -m r23d_jax.study --config configs/study.py:ucf101 --workdir runs/study
 
-`ucf101`: the recipe of configs/r3d.py (the study's, without its dropout, on frames of 128x171) at full size on split
-1, every network from nothing, whatever weights could be had for some of them. Time and scores: not measured.
+`ucf101`: the recipe of configs/scratch.py (the study's, without its dropout, on frames of 128x171) at full size on
+split 1, every network from nothing, whatever weights could be had for some of them. Time and scores: not measured.
 """
 
 from r23d_jax.errors import UserError
 
-from . import demo, r3d
+from . import demo, scratch
 
 
 def get_config(dataset="motion"):
     if dataset == "ucf101":
-        config = r3d.get_config()
+        config = scratch.get_config()
         config.dataset.name = "tfds_ucf101/rgb"
         return config
     if dataset != "motion":

@@ -1,18 +1,118 @@
 """Spatiotemporal convolution networks for action recognition in video, in JAX and Flax.
 
-Importing this package takes no time: `r23d_jax.models` and the others below are imported when they are first
-used. No import starts a JAX backend or needs TensorFlow or PyTorch.
+    import r23d_jax
+    clf = r23d_jax.load("weights/i3d")               # a converted folder, workdir, weights file or published name
+    clf.predict("video.mp4", top=5)
+    results = r23d_jax.train("r23d", "runs/r23d")
+
+Importing this package takes no time: what is behind these functions, and the modules below, are imported when they
+are first used. No import starts a JAX backend or needs TensorFlow or PyTorch.
 """
 
 import importlib
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flax import nnx
+    from ml_collections import ConfigDict
+
+    from r23d_jax.data.dataset import Dataset
+    from r23d_jax.data.records import VideoDataset
+    from r23d_jax.inference.classifier import Classifier
 
 __version__ = "0.1.0"
-__all__ = ["cam", "checkpoint", "config", "convert", "evaluate", "inference", "models", "report", "score", "train"]
+_MODULES = ("config", "convert", "data", "evaluation", "inference", "models", "report", "training", "weights")
+__all__ = ["create_model", "list_models", "load", "open_dataset", "train", *_MODULES]
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
+def load(source: str | Path, **options: Any) -> "Classifier":
+    """Loads a network with its labels and preprocessing, ready to use on videos.
+
+    Args:
+      source: a run's workdir, a checkpoint folder, a weights file of another project, or a published name.
+      **options: which, arch, labels, dtype: see `inference.classifier.load`.
+
+    Returns:
+      A `Classifier`: `predict`, `features`, `transform`, `card`, `labels`.
+
+    Raises:
+      UserError: there is none, it is damaged, or it does not fit.
+    """
+    from r23d_jax.inference import classifier
+
+    return classifier.load(source, **options)
+
+
+def train(
+    config: "str | Path | ConfigDict",
+    workdir: str | Path,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    dataset: "Dataset | None" = None,
+) -> dict[str, Any]:
+    """Trains and evaluates what a config says in `workdir`, or continues what was begun there.
+
+    Args:
+      config: a config file, the name of one of configs/ (`r23d`), or a `ConfigDict`.
+      workdir: created if need be; checkpoints, log, results and report are written there.
+      overrides: other values for keys, `{"clip.frames": 8}` or `["clip.frames=8"]`.
+      dataset: clips of your own, see `data.dataset.Dataset`; by default the set that the config names.
+
+    Returns:
+      What `results.json` holds.
+
+    Raises:
+      UserError: for anything the user can mend; also when the loss is no longer finite.
+    """
+    from r23d_jax.experiments import run
+
+    return run.train(config, workdir, overrides, dataset)
+
+
+def open_dataset(data_dir: str | Path, name: str = "tfds_ucf101") -> "VideoDataset":
+    """Opens a data set that `tfds build` has built.
+
+    Args:
+      data_dir: what `tfds build --data_dir` was given.
+      name: "tfds_ucf101/rgb128" and the like where several are built.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    from r23d_jax.data import records
+
+    return records.VideoDataset.open(data_dir, name)
+
+
+def list_models() -> list[str]:
+    """Returns the names that `create_model` and `config.arch` take."""
+    from r23d_jax import models
+
+    return list(models.NAMES)
+
+
+def create_model(name: str, num_classes: int = 400, *, seed: int = 0, **options: Any) -> "nnx.Module":
+    """Creates a network with fresh weights, in training mode.
+
+    Args:
+      name: one of `list_models()`.
+      num_classes: classes of the head.
+      seed: of the weights.
+      **options: frames, in_channels, dropout, dtype, width, layers, bn_epsilon: see `models.create`.
+
+    Raises:
+      UserError: unknown name, or arguments no network can have.
+    """
+    from flax import nnx
+
+    from r23d_jax import models
+
+    return models.create(name, num_classes, rngs=nnx.Rngs(seed), **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
         return importlib.import_module(f"r23d_jax.{name}")
     raise AttributeError(f"module 'r23d_jax' has no attribute {name!r}")
 

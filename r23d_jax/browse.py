@@ -86,7 +86,7 @@ def _draw(flags: argparse.Namespace, overrides: list[str]) -> None:
         which, note = f"training clips from step {flags.step}, seed {config.seed}", _augmentation(config)
     else:
         clips = testing(config, dataset, flags.clips)
-        which, note = "test clips, the middle view of each video", f"Views: {config.eval.views}."
+        which, note = f"{config.eval.part} clips, the middle view of each video", f"Views: {config.eval.views}."
     spec = from_config(config, dataset.channels, dataset.flow)
     title = f"{flags.config}: {which}; {dataset.full_name}, split {config.dataset.split}"
     sheets.save(sheets.draw(clips, spec, title, note, flags.columns), flags.out)

@@ -27,9 +27,8 @@ _CHOICES = {
     "dtype": ("float32", "bfloat16"),
     "clip.sampling": ("dense", "segments"),
     "augment.crop": ("multi_scale", "random_resized", "random", "center"),
-    "schedule.name": ("cosine", "cosine_study", "step", "constant"),
-    "optimizer.name": ("sgd", "adamw"),
     "eval.crops": (1, 3),
+    "eval.part": ("test", "val", "train", "neither"),
 }
 _AT_LEAST_ONE = (
     "model.width clip.frames clip.stride clip.size batch_size accumulate log_every prefetch checkpoint.keep"
@@ -42,6 +41,10 @@ _AT_LEAST_ZERO = (
 ).split()
 _BELOW_ONE = "model.dropout label_smoothing ema optimizer.momentum".split()
 _SHARE = "augment.flip optimizer.layer_decay".split()
+
+# Below these, keys are what the optimizer or schedule of that name takes; whoever calls it checks them.
+_FREE_FORM = ("optimizer.arguments.", "schedule.arguments.")
+_FREE_KINDS = (bool, int, float, str, tuple, type(None))
 
 
 def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -56,7 +59,12 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
       UserError: no such file, no such key, or a value of the wrong type or out of range.
     """
     name, _, argument = source.partition(":")
-    config = _get_config(_find(name), argument)
+    return changed(_get_config(_find(name), argument), overrides)
+
+
+def changed(config: ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
+    """A config with other values for keys, checked and locked; arguments and errors as `load`."""
+    config = config.copy_and_resolve_references().unlock()
     for override in overrides:
         if config.streams and override.startswith(_OF_ONE_STREAM):
             continue  # `load_streams` has it
@@ -66,6 +74,11 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
         set_key(config, key, text)
     validate(config)
     return config.lock()
+
+
+def jobs(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, ConfigDict]:
+    """The networks that a config trains: itself, or those of its streams."""
+    return load_streams(config, overrides) if config.streams else {"one": config}
 
 
 def load_streams(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, ConfigDict]:
@@ -108,13 +121,10 @@ def from_flat(flat: Mapping[str, Any]) -> ConfigDict:
       UserError: a value that cannot work.
     """
     config = _get_config(CONFIG_DIR / "common.py", "")
-    for key in flatten(config):
+    free = [key for key in flat if isinstance(key, str) and key.startswith(_FREE_FORM)]
+    for key in (*flatten(config), *free):
         if key in flat:
-            *parents, leaf = key.split(".")
-            owner = config
-            for parent in parents:
-                owner = owner[parent]
-            owner[leaf] = tuple(flat[key]) if isinstance(flat[key], list) else flat[key]
+            _set(config, key, tuple(flat[key]) if isinstance(flat[key], list) else flat[key])
     validate(config)
     return config
 
@@ -146,22 +156,34 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 def set_key(config: ConfigDict, key: str, text: str) -> None:
     """Sets one dotted key from its text on the command line, converted to the key's type."""
     flat = flatten(config)
+    if key.startswith(_FREE_FORM):
+        _set(config, key, _parse_free(text))
+        return
     if key not in flat:
         close = difflib.get_close_matches(key, flat, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else "configs/common.py lists every key"
         raise UserError(f"--config.{key}: there is no such key; {hint}")
-    *parents, leaf = key.split(".")
-    for parent in parents:
+    _set(config, key, _parse(key, flat[key], text))
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    free = next((prefix for prefix in _FREE_FORM if key.startswith(prefix)), None)
+    parents, leaf = (free[:-1], key.removeprefix(free)) if free else key.rpartition(".")[::2]
+    _require(leaf.isidentifier(), key, value, "must be the name of one argument")
+    for parent in filter(None, parents.split(".")):
         config = config[parent]
-    config[leaf] = _parse(key, flat[key], text)
+    config[leaf] = value
 
 
 def validate(config: ConfigDict) -> None:
     """Raises a `UserError` that names the first key whose value cannot work."""
     flat, defaults = flatten(config), flatten(_get_config(CONFIG_DIR / "common.py", ""))
     for key, value in flat.items():
-        _require(key in defaults, key, value, "there is no such key; configs/common.py lists every key")
-        kinds = _kinds(key, defaults[key])
+        free = key.startswith(_FREE_FORM)
+        _require(free or key in defaults, key, value, "there is no such key; configs/common.py lists every key")
+        if free:
+            _require(key.count(".") == 2, key, value, "must be the name of one argument")
+        kinds = _FREE_KINDS if free else _kinds(key, defaults[key])
         _require(type(value) in kinds, key, value, f"must be of type {_names(kinds)}")
         _require(type(value) is not int or value < 2**31, key, value, "must be below 2**31")
     for key, choices in _CHOICES.items():
@@ -174,8 +196,6 @@ def validate(config: ConfigDict) -> None:
         _require(0 <= flat[key] < 1, key, flat[key], "must be from 0 to less than 1")
     for key in _SHARE:
         _require(0 <= flat[key] <= 1, key, flat[key], "must be from 0 to 1")
-    split = flat["dataset.split"]
-    _require(split in ("1", "2", "3", "all"), "dataset.split", split, "must be 1, 2, 3 or all")
     views = flat["eval.views"]
     ok = views in ("dense", "segments", "whole") if isinstance(views, str) else views >= 1
     _require(ok, "eval.views", views, 'must be "dense", "segments", "whole" or a number of at least 1')
@@ -277,6 +297,16 @@ def _parse(key: str, default: Any, text: str) -> Any:
     if type(value) not in kinds:
         raise UserError(f"--config.{key}={text}: must be of type {_names(kinds)}")
     return value
+
+
+def _parse_free(text: str) -> Any:
+    """The text as the number, tuple, truth value or None that it reads as, else as it is."""
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    value = tuple(value) if isinstance(value, list) else value
+    return value if type(value) in _FREE_KINDS else text
 
 
 def _kinds(key: str, default: Any) -> tuple[type, ...]:

@@ -74,7 +74,7 @@ def _out(args: argparse.Namespace) -> list[str]:
 
 def _listing() -> list[str]:
     lines = []
-    for published in registry.REGISTRY.values():
+    for published in registry.published().values():
         scores = ", ".join(f"{score['metric']} {score['value']:g}" for score in published.scores)
         lines.append(f"{published.name:46} {published.arch:20} {published.pretrained}{'; ' if scores else ''}{scores}")
     return lines

@@ -53,12 +53,12 @@ def main() -> None:
         raise UserError(f"--out {flags.out}: exists already; name a folder that does not, or remove it first")
     if flags.frames < 0:
         raise UserError(f"--frames {flags.frames}: must be at least 1")
-    from r23d_jax.inference import classifier
     from r23d_jax.serving import portable, savedmodel  # these import JAX, which --help does not need
+    from r23d_jax.weights import loading
 
     if flags.format == "savedmodel":
         savedmodel.require_tensorflow()
-    weights, card = classifier.open_checkpoint(flags.checkpoint, flags.which)
+    weights, card = loading.load_flat(flags.checkpoint, which=flags.which)
     options = {"dtype": flags.dtype, "frames": flags.frames, "size": size}
     made = portable.make(weights, card, platforms, preprocessing=flags.with_preprocessing, **options)
     clips = portable.check_clips(made, flags.check)

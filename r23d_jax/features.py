@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from r23d_jax.errors import Parser, UserError, run_command
-from r23d_jax.inference import classifier, runner, sources
-from r23d_jax.inference import clips as video_clips
+from r23d_jax.inference import classifier, sources
 from r23d_jax.runtime.compile import enable_cache
 from r23d_jax.runtime.console import Reporter, add_shared_arguments
 
@@ -43,37 +42,24 @@ def main() -> int:
         return 1
     targets = dict(zip(found, sources.outputs(found, flags.out, ".npz"), strict=True))
     enable_cache()
-    network = classifier.Classifier(*classifier.open_checkpoint(flags.checkpoint, flags.which), flags.dtype)
-    views, spec = flags.clips or "dense", network.card.preprocessing
-    stage = network.features(flags.layer, not flags.no_pool)
-    what = flags.layer if flags.no_pool or flags.layer == "pool" else f"mean of {flags.layer}"
+    clf = classifier.load(flags.checkpoint, which=flags.which, dtype=flags.dtype)
+    options = {"layer": flags.layer, "pool": not flags.no_pool, "clips": flags.clips or "dense"}
+    clf.stage(flags.layer, True)  # an unknown layer is told before any video is looked at
     fixed = {
-        "checkpoint_sha256": network.card.tensors_sha256,
+        "checkpoint_sha256": clf.card.tensors_sha256,
         "layer": flags.layer,
-        "protocol": classifier.protocol(network.card, views, flags.dtype, what=what),
+        "protocol": clf.feature_protocol(**options),
     }
     to_do = [source for source in found if not is_finished(targets[source], fixed)]
     skipped = len(found) - len(to_do)
     written = 0
     with reporter.bar(to_do) as videos:
-        for result in runner.run(
-            network,
-            stage,
-            videos,
-            lambda scanned: video_clips.plan(scanned, spec, views),
-            reporter.failed,
-            flags.batch,
-        ):
-            arrays = {
-                "features": result.outputs,
-                "start_seconds": result.plan.start_seconds,
-                "fps": np.float64(result.scanned.fps),
-                **fixed,
-            }
-            save(targets[result.source], arrays)
+        for features in clf.iter_features(videos, failed=reporter.failed, batch_size=flags.batch, **options):
+            path, fps = targets[features.source], np.float64(features.fps)
+            save(path, {"features": features.features, "start_seconds": features.start_seconds, "fps": fps, **fixed})
             written += 1
             if len(found) == 1:
-                reporter.say(f"{targets[result.source]}: features {list(result.outputs.shape)}")
+                reporter.say(f"{path}: features {list(features.features.shape)}")
     finished = f", {skipped} finished before" if skipped else ""
     if len(found) > 1 or skipped:
         reporter.say(f"{written} of {len(to_do)} videos written below {flags.out}{finished}")

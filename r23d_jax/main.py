@@ -44,7 +44,7 @@ def main() -> int:
 
 def _main(flags: argparse.Namespace, overrides: list[str]) -> int:
     config = configs.load(flags.config, overrides)
-    jobs = configs.load_streams(config, overrides) if config.streams else {"one": config}
+    jobs = configs.jobs(config, overrides)
     if flags.workdir.exists() and not flags.workdir.is_dir():
         raise UserError(f"--workdir {flags.workdir}: is a file")
 

@@ -7,19 +7,13 @@ rate and crop come with the checkpoint. A video's scores are the mean of its cli
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from r23d_jax.errors import Parser, UserError, run_command
-from r23d_jax.evaluation import metrics
-from r23d_jax.inference import classifier, runner, sources
-from r23d_jax.inference import clips as video_clips
-from r23d_jax.inference.sources import VideoSource
+from r23d_jax.inference import classifier, sources
 from r23d_jax.runtime.compile import enable_cache
-from r23d_jax.runtime.console import Reporter, add_shared_arguments, bar, positive, printable, seconds
+from r23d_jax.runtime.console import Reporter, add_shared_arguments, bar, positive, seconds
 from r23d_jax.runtime.files import write_json
 from r23d_jax.viz import overlay, timeline
 
@@ -49,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     flags = parser().parse_args()
-    sliding = bool(flags.timeline or flags.window or flags.step)
+    sliding = (flags.window, flags.step) if flags.timeline or flags.window or flags.step else None
     if flags.cam and not flags.annotate:
         raise UserError("--cam: name the video to show it in, --annotate OUT.mp4")
     if sliding and flags.clips not in (None, "dense"):
@@ -62,8 +56,7 @@ def main() -> int:
     found, problems = sources.find(flags.videos)
     for problem in problems:
         reporter.problem(problem)
-    copies, timelines = _copies(flags.annotate, found), _timelines(flags.timeline, found)
-    answers = _predict(flags, sliding, found, reporter, copies, timelines) if found else []
+    answers = _predict(flags, sliding, found, reporter) if found else []
     if flags.json == "-":
         print(json.dumps(answers, indent=1))
     elif flags.json:
@@ -72,40 +65,26 @@ def main() -> int:
     return 1 if reporter.problems else 0
 
 
-def _predict(flags, sliding, found, reporter, copies, timelines) -> list[dict[str, Any]]:
+def _predict(flags, sliding, found, reporter) -> list[dict[str, Any]]:
+    copies = sources.targets("--annotate", flags.annotate, found, overlay.ENDINGS, ".mp4")
+    timelines = sources.targets("--timeline", flags.timeline, found, (".csv", ".png"), ".csv", ending_optional=True)
     enable_cache()
-    network = classifier.Classifier(*classifier.open_checkpoint(flags.checkpoint, flags.which), flags.dtype)
-    spec, labels = network.card.preprocessing, classifier.labels_of(network.card)
-    views = flags.clips or "dense"
-    slid = (flags.window, flags.step) if sliding else None
-    protocol = classifier.protocol(network.card, views, flags.dtype, slid)
-
-    def make_plan(scanned):
-        if sliding:
-            return video_clips.sliding(scanned, spec, flags.window, flags.step)
-        return video_clips.plan(scanned, spec, views)
-
+    clf = classifier.load(flags.checkpoint, which=flags.which, dtype=flags.dtype)
+    options = {"top": flags.top, "clips": flags.clips or "dense", "sliding": sliding, "batch_size": flags.batch}
     answers = []
     with reporter.bar(found) as videos:
-        for result in runner.run(network, network.logits(), videos, make_plan, reporter.failed, flags.batch):
-            scores = metrics.softmax(result.outputs)
-            top = top_labels(scores.mean(axis=0), labels, flags.top)
-            answers.append({"video": str(result.source.path), "top": top, "clips": len(scores), "protocol": protocol})
+        for prediction in clf.iter_predictions(videos, failed=reporter.failed, **options):
+            answers.append(prediction.to_dict())
             reporter.say(table(answers[-1]))
+            source = prediction.result.source
             try:
                 if timelines:
-                    _write_timeline(timelines[result.source], result, scores, labels, flags.top)
+                    timeline.write_prediction(timelines[source], prediction, clf.labels, flags.top)
                 if copies:
-                    _write_copy(copies[result.source], result, scores, labels, network if flags.cam else None)
+                    overlay.write_prediction(copies[source], prediction, clf, with_heat=flags.cam)
             except (UserError, OSError) as error:
-                reporter.failed(result.source, error)
+                reporter.failed(source, error)
     return answers
-
-
-def top_labels(scores: np.ndarray, labels: Sequence[str], top: int) -> list[dict[str, Any]]:
-    """`{"label", "score"}` of the highest scores, highest first; ties in the order of the labels."""
-    best = np.argsort(-scores, kind="stable")[:top]
-    return [{"label": labels[index], "score": float(scores[index])} for index in best]
 
 
 def table(answer: dict[str, Any], width: int = 30) -> str:
@@ -117,71 +96,6 @@ def table(answer: dict[str, Any], width: int = 30) -> str:
         drawn = bar(row["score"], width, sys.stdout)
         lines.append(f"  {row['label']:<{longest}}  {row['score']:6.4f}  {drawn}".rstrip())
     return "\n".join(lines) + "\n"
-
-
-def _copies(given: str | None, found: list[VideoSource]) -> dict[VideoSource, Path]:
-    """Where `--annotate` writes each video's copy."""
-    if not given:
-        return {}
-    path = Path(given)
-    if path.suffix.lower() in overlay.ENDINGS:
-        return _only(f"--annotate {given}", path, found)
-    if path.suffix and not path.is_dir():
-        raise UserError(f"--annotate {given}: must end in {' or '.join(overlay.ENDINGS)}, or be a folder")
-    return dict(zip(found, sources.outputs(found, path, ".mp4"), strict=True))
-
-
-def _timelines(given: str | None, found: list[VideoSource]) -> dict[VideoSource, Path]:
-    """Where `--timeline` writes each video's table; the picture lies beside it."""
-    if not given:
-        return {}
-    path = Path(given)
-    if path.suffix.lower() in (".csv", ".png"):
-        return _only(f"--timeline {given}", path.with_suffix(".csv"), found)
-    if len(found) == 1 and not path.is_dir():
-        return {found[0]: path.with_name(path.name + ".csv")}
-    return dict(zip(found, sources.outputs(found, path, ".csv"), strict=True))
-
-
-def _only(option: str, path: Path, found: list[VideoSource]) -> dict[VideoSource, Path]:
-    if len(found) > 1:
-        raise UserError(f"{option}: there are {len(found)} videos; name a folder")
-    return dict.fromkeys(found, path)
-
-
-def _window_scores(result: runner.VideoResult, scores: np.ndarray) -> np.ndarray:
-    """Mean of each window's clips, float [windows, classes]."""
-    return np.stack([scores[rows].mean(axis=0) for _, _, rows in result.plan.windows])
-
-
-def _write_timeline(
-    path: Path, result: runner.VideoResult, scores: np.ndarray, labels: Sequence[str], top: int
-) -> None:
-    spans = [(start, end) for start, end, _ in result.plan.windows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = _window_scores(result, scores)
-    timeline.write_csv(path, spans, rows, labels, top)
-    timeline.write_png(path.with_suffix(".png"), spans, rows, labels, printable(result.source.path.name, sys.stdout))
-
-
-def _write_copy(
-    path: Path,
-    result: runner.VideoResult,
-    scores: np.ndarray,
-    labels: Sequence[str],
-    network: classifier.Classifier | None,
-) -> None:
-    """The annotated copy; with class activation maps of the video's first label where a network is given."""
-    means = _window_scores(result, scores)
-    edges = timeline.edges_of([(start, end) for start, end, _ in result.plan.windows])
-    segments = [
-        overlay.Segment(start, end, [(row["label"], row["score"]) for row in top_labels(mean, labels, 3)])
-        for start, end, mean in zip(edges[:-1], edges[1:], means, strict=True)
-    ]
-    heat = None
-    if network is not None:
-        heat = overlay.class_heat(network, result, int(np.argmax(scores.mean(axis=0))))
-    overlay.write(path, result.source.path, result.scanned.fps, segments, heat)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,20 @@
-"""A table of results, as Markdown and HTML, every number with how it came about.
+"""A table of results, as Markdown and HTML, every number with its protocol.
 
-    python -m r23d_jax.table RESULTS... [--out table.md] [--html table.html] [--study [--row 5=RESULT ...]]
+    python -m r23d_jax.table RESULTS... [--out table.md] [--html table.html] [--study]
 
 RESULTS are workdirs or results.json files. Those that differ in nothing but the seed are one line, with mean and
-deviation. `--study` writes the eleven rows of the study (configs/rows.py) with its figures beside; a row without a
-result says so.
+deviation. `--study` writes the eleven rows of the study (configs/rows.py) with its figures and the published ones
+beside ours; a row without a result says "not measured".
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from r23d_jax.errors import Parser, UserError, run_command
-from r23d_jax.evaluation.results import read_results as read_results
-from r23d_jax.experiments import rows
-from r23d_jax.experiments.table import RunResult, grouped, plain, read_run_result, study
+from r23d_jax.errors import Parser, run_command
+from r23d_jax.experiments.table import grouped, plain, read_run_result, study
 from r23d_jax.report.table_page import markdown, page
 from r23d_jax.runtime.files import write_text
-
-# --- results --------------------------------------------------------------------------------------------
-
-
-# --- cells ----------------------------------------------------------------------------------------------
-
-
-# --- tables ---------------------------------------------------------------------------------------------
-
-
-# --- the command ----------------------------------------------------------------------------------------
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -36,17 +23,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="Markdown file (default: printed)")
     parser.add_argument("--html", type=Path, help="HTML file")
     parser.add_argument("--study", action="store_true", help="the eleven rows of the study, in its order")
-    parser.add_argument(
-        "--row",
-        action="append",
-        default=[],
-        metavar="N=RESULT",
-        help="with --study: a result that is row N's, where that is not clear; again for other seeds",
-    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     flags = parser.parse_args(argv)
-    if flags.row and not flags.study:
-        parser.error("--row goes with --study")
     if not flags.results and not flags.study:
         parser.error("name results, or --study for a table without any")
     return flags
@@ -54,15 +32,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def main() -> int:
     flags = parse(sys.argv[1:])
-    named: dict[int, list[RunResult]] = {}
-    for text in flags.row:
-        number, equals, path = text.partition("=")
-        if not equals or number not in {str(row.number) for row in rows.STUDY}:
-            raise UserError(f"--row {text}: say N=RESULT, N from 1 to {len(rows.STUDY)}")
-        named.setdefault(int(number), []).append(read_run_result(Path(path)))
     unique = {result.path.resolve(): result for result in map(read_run_result, flags.results)}
     groups = grouped(unique.values())
-    table = study(groups, named) if flags.study else plain(groups)
+    table = study(groups) if flags.study else plain(groups)
     if flags.out:
         write_text(flags.out, markdown(table))
     if flags.html:

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from r23d_jax.errors import Parser, UserError, run_command
-from r23d_jax.experiments.two_stream import fuse_folders
 from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted, exit_on_signal
 
 
@@ -38,6 +37,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
+    from r23d_jax.experiments.two_stream import fuse_folders  # these import JAX
     from r23d_jax.runtime.compile import enable_cache
 
     flags = parse(sys.argv[1:])

@@ -1,6 +1,7 @@
 """Configs: every key documented and read by something, bad values told in one line."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -51,7 +52,9 @@ def _is_read(key: str, sources: str) -> bool:
     parent, _, leaf = key.rpartition(".")
     if parent == "augment":  # handed over whole: its keys are the fields of that class
         return leaf in {field.name for field in dataclasses.fields(Augmentation)}
-    owner = {"": "config", "eval": "options", "optimizer": "options"}.get(parent, f"config.{parent}")
+    owner = {"": "config", "eval": "options", "optimizer": "options", "schedule": "options"}.get(
+        parent, f"config.{parent}"
+    )
     return re.search(rf"\b({owner}|config.{parent})\.{leaf}\b", sources) is not None
 
 
@@ -73,6 +76,20 @@ def test_overrides_keep_the_type_of_the_default():
     assert c.dataset.split == "2" and c.eval.views == 10 and c.seed == 7
 
 
+def test_arguments_of_an_optimizer_are_whatever_is_written_and_come_back_from_the_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from . import common\n\ndef get_config():\n    c = common.get_config()\n"
+        "    c.optimizer.arguments = {'b1': 0.95, 'name': 'x'}\n    return c\n"
+    )
+    overrides = ["optimizer.arguments.b1=0.9", "optimizer.arguments.nesterov=true", "schedule.arguments.s=(1,2)"]
+    c = config.load(str(path), overrides)
+    assert dict(c.optimizer.arguments) == {"b1": 0.9, "name": "x", "nesterov": True}
+    flat = config.flatten(c)
+    assert flat["optimizer.arguments.b1"] == 0.9 and flat["schedule.arguments.s"] == (1, 2)
+    assert config.flatten(config.from_flat(json.loads(json.dumps(flat)))) == flat
+
+
 @pytest.mark.parametrize(
     "override, words",
     [
@@ -83,7 +100,7 @@ def test_overrides_keep_the_type_of_the_default():
         ("clip.frames=8.5", "must be of type int"),
         ("dataset.balanced=maybe", "true or false"),
         ("dtype=float16", "float32, bfloat16"),
-        ("dataset.split=4", "1, 2, 3 or all"),
+        ("eval.part=dev", "test, val, train"),
         ("lr=nan", "at least 0"),
         ("lr=-1", "at least 0"),
         ("clip.resize=100", "none below clip.size=112"),
@@ -99,6 +116,8 @@ def test_overrides_keep_the_type_of_the_default():
         ("epochs=0", "above 0"),
         ("model.dropout=1", "less than 1"),
         ("lr", "no value"),
+        ("optimizer.arguments.a.b=1", "the name of one argument"),
+        ("schedule.arguments.=1", "the name of one argument"),
     ],
 )
 def test_a_bad_override_is_one_line_that_names_the_key(override, words):
@@ -120,13 +139,16 @@ def test_a_config_from_elsewhere_can_use_common(tmp_path):
 def test_a_config_uses_the_files_beside_it_first_and_those_of_no_other(tmp_path):
     for folder, lr in (("a", 0.25), ("b", 0.5)):
         (tmp_path / folder).mkdir()
-        base = f"from . import r3d\n\ndef get_config():\n    c = r3d.get_config('18')\n    c.lr = {lr}\n    return c\n"
+        base = (
+            "from . import scratch\n\ndef get_config():\n    c = scratch.get_config('mc3_18')\n"
+            f"    c.lr = {lr}\n    return c\n"
+        )
         (tmp_path / folder / "base.py").write_text(base)
         (tmp_path / folder / "mine.py").write_text("from . import base, common\nget_config = base.get_config\n")
     for folder, lr in (("a", 0.25), ("b", 0.5), ("a", 0.25)):
         found = config.load(str(tmp_path / folder / "mine.py"))
-        assert (found.lr, found.arch) == (lr, "r3d_18")
-    assert config.load("r3d:18").lr not in (0.25, 0.5)
+        assert (found.lr, found.arch) == (lr, "mc3_18")
+    assert config.load("scratch:mc3_18").lr not in (0.25, 0.5)
 
 
 @pytest.mark.parametrize("text", ["def get_config(:", "import nothing_of_that_name", "x = 1"])

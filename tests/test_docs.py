@@ -47,14 +47,14 @@ def test_commands_and_their_flags_exist():
     found = list(commands())
     assert len(found) > 40
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    shared = "".join((ROOT / "r23d_jax" / name).read_text() for name in ("console.py", "launch.py"))
+    shared = "".join((ROOT / "r23d_jax" / name).read_text() for name in ("runtime/console.py", "runtime/launch.py"))
     for page, line in found:
         words = line.removeprefix(".venv/bin/").split()
         if words[0] == "make":
             assert set(words[1:]) <= targets, f"{page.name}: {line}"
         if words[0] != "python":
             continue
-        module = words[2] + (".__main__" if words[2] == "r23d_jax.models" else "")
+        module = words[2] + (".__main__" if words[2] in ("r23d_jax.models", "r23d_jax.report") else "")
         assert module.removeprefix("r23d_jax.") in {verb.module for verb in cli.VERBS.values()}, f"{page.name}: {line}"
         source = Path(importlib.util.find_spec(module).origin).read_text() + shared
         for flag in re.findall(r"\s(--[a-z_-]+)(?=[\s=]|$)", line):

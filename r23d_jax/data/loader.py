@@ -16,7 +16,7 @@ import numpy as np
 
 from r23d_jax.data import order
 from r23d_jax.data import sampling as data_sampling
-from r23d_jax.data.records import VideoDataset
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.data.views import Views
 from r23d_jax.data.workers import Job, Processes, Threads, cores
 from r23d_jax.errors import UserError
@@ -34,7 +34,7 @@ class ClipRow:
 
 
 def train_batches(
-    dataset: VideoDataset,
+    dataset: Dataset,
     positions: np.ndarray,
     *,
     frames: int,
@@ -58,7 +58,7 @@ def train_batches(
 
     Args:
       dataset: open.
-      positions: int [V], the videos to draw from, as `VideoDataset.subset` gives them.
+      positions: int [V], the videos to draw from, as `Dataset.subset` gives them.
       frames, stride: of a clip; the stride plays no part in "segments".
       sampling: "dense" or "segments", see `data.clips`.
       batch_size: clips of all hosts together.
@@ -103,7 +103,7 @@ def train_batches(
 
 
 def eval_batches(
-    dataset: VideoDataset,
+    dataset: Dataset,
     views: Views,
     *,
     batch_size: int,
@@ -154,7 +154,7 @@ class BatchStream:
 
     def __init__(
         self,
-        dataset: VideoDataset,
+        dataset: Dataset,
         rows: Callable[[int], list[ClipRow]],
         steps: int,
         batch_size: int,
@@ -206,7 +206,7 @@ class _Source:
 
     def __init__(
         self,
-        dataset: VideoDataset,
+        dataset: Dataset,
         rows: Callable[[int], list[ClipRow]],
         steps: int,
         workers: Threads | Processes,
@@ -243,7 +243,7 @@ class _Source:
 
 
 def host_bytes(
-    dataset: VideoDataset, *, frames: int, batch_size: int, threads: int = 0, processes: int = 0, prefetch: int = 2
+    dataset: Dataset, *, frames: int, batch_size: int, threads: int = 0, processes: int = 0, prefetch: int = 2
 ) -> int:
     """The most host memory a stream takes, in bytes, beside the data set itself.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from r23d_jax.data.records import VideoDataset
+from r23d_jax.data.dataset import Dataset
 
 # What a generator is for, so that no two draws share their random numbers.
 _ORDER, _CLASS_ORDER, _VIDEO_OF_CLASS, _CLIP = range(4)
@@ -17,7 +17,7 @@ def shuffled(positions: np.ndarray, seed: int) -> Callable[[int], int]:
     return lambda sample: int(positions[order(sample // len(positions))[sample % len(positions)]])
 
 
-def balanced(dataset: VideoDataset, positions: np.ndarray, seed: int) -> Callable[[int], int]:
+def balanced(dataset: Dataset, positions: np.ndarray, seed: int) -> Callable[[int], int]:
     """From a sample's number to a video's position: a permutation of the classes, and of each one's videos."""
     labels = np.asarray([dataset.videos[position].label for position in positions])
     members = [positions[labels == label] for label in np.unique(labels)]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from r23d_jax.data.dataset import PARTS, VideoRecord, positions
 from r23d_jax.data.shards import Shards
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import files_below, read_json
@@ -24,31 +25,16 @@ FORMAT = 1
 _LONGEST_SIDE = 65535  # JPEG has no larger one
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class VideoRecord:
-    """One record. `splits` maps a split's name to "train", "test" or "neither"; sizes are the stored ones."""
-
-    name: str
-    label: int
-    group: int
-    clip: int
-    fps: float
-    num_frames: int
-    height: int
-    width: int
-    splits: dict[str, str]
-
-
 @dataclasses.dataclass
 class VideoDataset:
-    """A built data set, open for reading from any number of threads. Pickles as its place on disk.
+    """A built data set, open for reading from any number of threads: a `Dataset`. Pickles as its place on disk.
 
     Attributes:
       path: folder of the shards.
       full_name: "tfds_ucf101/<config>/<version>".
       class_names: in the order of the labels.
       videos: one per record, in the order of the records: a video's position is its index here.
-      splits: those that exist, "1" and so on.
+      splits: those that exist, "1" and so on, or "default".
       config: the builder's config.
       fingerprint: SHA-256 of the content, whatever the layout of the shards.
       canvas: largest stored height and width; smaller videos lie at its top left.
@@ -107,27 +93,8 @@ class VideoDataset:
         return "x".join(str(min(s)) if min(s) == max(s) else f"{min(s)}..{max(s)}" for s in sides)
 
     def subset(self, split: str, part: str) -> np.ndarray:
-        """Positions of a split's videos, sorted by name: the same whatever the layout of the shards.
-
-        Args:
-          split: one of `splits`.
-          part: "train" or "test".
-
-        Returns:
-          int32 [V].
-
-        Raises:
-          UserError: no such split, or no video in that part of it.
-        """
-        if split not in self.splits:
-            there = ", ".join(self.splits) or "none"
-            raise UserError(f"dataset.split={split}: {self.full_name} in {self.path} has these splits: {there}")
-        if part not in ("train", "test"):
-            raise ValueError(f'part must be "train" or "test", not {part!r}')
-        chosen = [i for i, video in enumerate(self.videos) if video.splits.get(split) == part]
-        if not chosen:
-            raise UserError(f"dataset.split={split}: no {part} video in {self.full_name} in {self.path}")
-        return np.asarray(sorted(chosen, key=lambda i: self.videos[i].name), np.int32)
+        """Returns int32 [V], the positions of a split's videos in a part of it, sorted by name."""
+        return positions(self, split, part)
 
     def decode(self, position: int, indices: Sequence[int], out: np.ndarray) -> None:
         """Decodes frames of one video.
@@ -269,6 +236,8 @@ def _parse(fields: dict[str, Any]) -> tuple[tuple[VideoRecord, ...], dict[str, A
     class_names, splits = tuple(fields["class_names"]), tuple(fields["splits"])
     if not all(isinstance(name, str) for name in class_names + splits + (fields["fingerprint"],)):
         raise TypeError("names and fingerprint must be text")
+    if "all" in splits or any("/" in split for split in splits):  # "all" is all of them, and each has a folder
+        raise ValueError(f"splits are named {', '.join(splits)}")
     if not isinstance(fields["config"], dict) or not fields["shards"]:
         raise ValueError("no config or no shards")
     for name, facts in fields["shards"].items():
@@ -298,6 +267,6 @@ def _video(entry: dict[str, Any], classes: int, splits: tuple[str, ...]) -> Vide
     if not isinstance(entry["name"], str) or whole["label"] >= classes:
         raise ValueError(f"label is {whole['label']} of {classes} classes in video {entry['name']}")
     membership = {split: entry["splits"].get(split, "neither") for split in splits}
-    if not set(membership.values()) <= {"train", "test", "neither"}:
+    if not set(membership.values()) <= set(PARTS):
         raise ValueError(f"splits are {entry['splits']} in video {entry['name']}")
     return VideoRecord(name=entry["name"], fps=float(entry["fps"]), splits=membership, **whole)

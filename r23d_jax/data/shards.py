@@ -318,8 +318,7 @@ def _open(path: Path):
 def _keep_freed_memory() -> None:
     """Asks glibc to keep freed memory: by default it returns every record's to the kernel at once.
 
-    Each record read through the library then faults its pages in again, three copies of a megabyte. With
-    this a read took 0.7 ms instead of 5.7 on a virtual machine where a fault costs 5 microseconds.
+    Each record read through the library then faults its pages in again, three copies of it.
     """
     if sys.platform != "linux":
         return

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from r23d_jax.data import sampling
-from r23d_jax.data.records import VideoDataset
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 
 WHOLE_MULTIPLE = 16  # frames: lengths of whole videos are rounded up to it
@@ -36,7 +36,7 @@ class Views:
 
 
 def eval_views(
-    dataset: VideoDataset,
+    dataset: Dataset,
     positions: np.ndarray,
     *,
     frames: int,
@@ -68,7 +68,7 @@ def eval_views(
 
 
 def plans(
-    dataset: VideoDataset,
+    dataset: Dataset,
     positions: np.ndarray,
     *,
     frames: int,
@@ -84,7 +84,7 @@ def plans(
 
 
 def whole_views(
-    dataset: VideoDataset, positions: np.ndarray, *, stride: int = 1, max_frames: int, crops: int = 1
+    dataset: Dataset, positions: np.ndarray, *, stride: int = 1, max_frames: int, crops: int = 1
 ) -> list[Views]:
     """Lists the views of videos that are seen whole, those of one length together, the shortest first.
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from r23d_jax.data.records import VideoDataset
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 
 _ALIGNMENT = 64  # JAX takes an array on the CPU as it is, without a copy, if it begins at a multiple of this
@@ -42,7 +42,7 @@ class Threads:
       count: of threads.
     """
 
-    def __init__(self, dataset: VideoDataset, shape: tuple[int, ...], count: int):
+    def __init__(self, dataset: Dataset, shape: tuple[int, ...], count: int):
         self.buffers = Buffers(shape)
         self._dataset, self._count = dataset, count
         self._stopped = threading.Event()
@@ -79,7 +79,7 @@ class Processes:
       count: of processes.
     """
 
-    def __init__(self, dataset: VideoDataset, shape: tuple[int, ...], count: int):
+    def __init__(self, dataset: Dataset, shape: tuple[int, ...], count: int):
         self._segments = {}  # by address
         self.buffers = Buffers(shape, self._allocate, keep=1 << 30)  # they go when the processes stop
         self._shape, self._count = shape, count
@@ -181,7 +181,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _decode(dataset: VideoDataset, job: Job, canvas: np.ndarray) -> None:
+def _decode(dataset: Dataset, job: Job, canvas: np.ndarray) -> None:
     first, *others = job.rows
     if job.position < 0:
         canvas[first] = 0
@@ -217,11 +217,11 @@ def _wait(tasks: list[Future]) -> None:
 
 # In a decoding process
 
-_dataset: VideoDataset | None = None
+_dataset: Dataset | None = None
 _attached: dict[str, _Segment] = {}
 
 
-def _start_process(dataset: VideoDataset) -> None:
+def _start_process(dataset: Dataset) -> None:
     global _dataset
     _dataset = dataset
     # A launcher or a terminal signals all processes; what it means the parent decides. Both signals are blocked so far.

@@ -12,10 +12,12 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from r23d_jax.data import loader, records
+from r23d_jax.data import loader
 from r23d_jax.data import views as planning
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation import metrics
+from r23d_jax.evaluation.aggregates import AGGREGATES
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.runtime.mesh import Batch, to_device
 from r23d_jax.transforms.spec import Preprocessing
@@ -24,7 +26,7 @@ from r23d_jax.transforms.spec import Preprocessing
 def evaluate(
     eval_step: Callable[..., Any],
     weights: Any,
-    dataset: records.VideoDataset,
+    dataset: Dataset,
     positions: np.ndarray,
     *,
     spec: Preprocessing,
@@ -132,18 +134,11 @@ def _average(dataset, positions, video, logits) -> Predictions:
     clips = np.bincount(video, minlength=len(videos))
     if not np.all(clips):
         raise UserError(f"evaluation refused: no view of video {videos[int(np.argmin(clips))].name}")
-
-    def mean(values):
-        total = np.zeros((len(videos), values.shape[1]), np.float64)
-        np.add.at(total, video, values)
-        return (total / clips[:, None]).astype(np.float32)
-
     right = metrics.ranks(logits, labels[video]) < 1
     return Predictions(
         names=np.asarray([video.name for video in videos]),
         labels=labels,
-        scores=mean(metrics.softmax(logits)),
-        logits=mean(logits.astype(np.float64)),
+        aggregates={name: aggregate(logits, video, len(videos)) for name, aggregate in AGGREGATES.items()},
         clips=clips.astype(np.int32),
         class_names=np.asarray(dataset.class_names),
         clip_top1=float(np.mean(right)),

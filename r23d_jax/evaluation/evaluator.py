@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import models
 from r23d_jax.data import records
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.evaluate import evaluate
 from r23d_jax.evaluation.predictions import Predictions
@@ -21,7 +22,7 @@ from r23d_jax.models.ops import convolution
 from r23d_jax.runtime import hosts
 from r23d_jax.runtime.files import write_json
 from r23d_jax.runtime.mesh import create_mesh, replicate, replicated
-from r23d_jax.runtime.workdir import commit, facts
+from r23d_jax.runtime.workdir import commit, facts, recorded
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.weights import checkpoint, loading
 from r23d_jax.weights.card import Card
@@ -31,23 +32,28 @@ class Evaluated(NamedTuple):
     """An evaluation: what `results.json` holds, and what was evaluated on what."""
 
     results: dict[str, Any]
-    dataset: records.VideoDataset
+    dataset: Dataset
     weights: dict[str, Any]
     card: Card
 
 
 def evaluate_checkpoint(
-    config: ConfigDict, workdir: Path, which: str = "last", source: Path | None = None
+    config: ConfigDict,
+    workdir: Path,
+    which: str = "last",
+    source: Path | None = None,
+    dataset: Dataset | None = None,
 ) -> Evaluated:
     """Evaluates a checkpoint of the workdir or, where `which` is "init", the weights of `config.init_from`.
 
     The card of the weights decides network and preprocessing; the config decides data set, views and
     batch, and the length of a clip where the card leaves it open (I3D takes whole videos). The weights are
-    `source`'s, another workdir or a checkpoint folder, where that is given. Writes `results.json` and
-    `predictions.npz`.
+    `source`'s, another workdir or a checkpoint folder, where that is given. The videos are `dataset`'s, by default the
+    one that the config names. Writes `results.json` and `predictions.npz`.
     """
     workdir = Path(workdir)
-    dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    if dataset is None:
+        dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     if which == "init":
         if not config.init_from:
             raise UserError("--which init: config.init_from is empty; name the weights to evaluate")
@@ -58,7 +64,7 @@ def evaluate_checkpoint(
         weights, card = checkpoint.load_weights(folder)
         step = int(folder.name) if folder.name.isdigit() else 0
         chosen = which == "best" and checkpoint.best_step(folder.parent.parent) is not None
-        name = "best checkpoint by top1 on these test videos" if chosen else "last checkpoint"
+        name = _best(folder.parent.parent, config.eval.part) if chosen else "last checkpoint"
         if folder == source:
             name = f"checkpoint {folder.name}"
     _check_labels(card, dataset)
@@ -67,8 +73,8 @@ def evaluate_checkpoint(
     trained_on = card.source.get("split", config.dataset.split)
     if trained_on != config.dataset.split:
         raise UserError(
-            f"{workdir}: trained on split {trained_on}, so test videos of split {config.dataset.split} were among its "
-            f"training videos; set --config.dataset.split={trained_on}"
+            f"{workdir}: trained on split {trained_on}, so {config.eval.part} videos of split {config.dataset.split} "
+            f"were among its training videos; set --config.dataset.split={trained_on}"
         )
     spec = card.preprocessing
     if not spec.frames and config.eval.views != "whole" and jax.process_index() == 0:
@@ -101,11 +107,11 @@ def write_results(workdir: Path, results: dict[str, Any], predictions: Predictio
 
 
 class Evaluator:
-    """Evaluates one network on one data set's test videos; compiled once, or once a length for whole videos."""
+    """Evaluates one network on one part of a data set's split; compiled once, or once a length for whole videos."""
 
     def __init__(self, config, dataset, network, spec, card, mesh):
         self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
-        self._positions = dataset.subset(config.dataset.split, "test")
+        self._positions = dataset.subset(config.dataset.split, config.eval.part)
         if config.eval.views == "whole":
             _check_any_length(card)
             self._spec = dataclasses.replace(spec, max_frames=config.eval.max_frames or spec.max_frames)
@@ -143,6 +149,7 @@ class Evaluator:
             crops=options.crops,
             stored=self._dataset.stored_size,
             split=config.dataset.split,
+            part=options.part,
             dtype=config.dtype,
             weights=which,
         )
@@ -150,6 +157,7 @@ class Evaluator:
             "dataset": self._dataset.full_name,
             "input": self._spec.input,
             "split": config.dataset.split,
+            "part": options.part,
             "protocol": protocol,
             "videos_expected": len(self._positions),
             "videos_evaluated": len(predictions.names),
@@ -165,7 +173,13 @@ class Evaluator:
         return results, predictions
 
 
-def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
+def _best(workdir: Path, part: str) -> str:
+    """What the best checkpoint of a workdir is best in, where it is now evaluated on `part`."""
+    chosen_on = recorded(workdir)[0]["eval.part"] if (workdir / "config.json").is_file() else part
+    return f"best checkpoint by top1 on {'these' if chosen_on == part else 'the'} {chosen_on} videos"
+
+
+def _check_labels(card: Card, dataset: Dataset) -> None:
     if tuple(card.labels) != tuple(dataset.class_names):
         differ = [name for name in card.labels if name not in set(dataset.class_names)]
         raise UserError(
@@ -176,14 +190,13 @@ def _check_labels(card: Card, dataset: records.VideoDataset) -> None:
 
 
 def _check_any_length(card: Card) -> None:
-    spec = models.SPECS.get(models.canonical(card.arch))
-    if spec is not None and spec.stem == "frames":
+    if models.get(card.arch).fixed_frames:
         raise UserError(
             f"config.eval.views='whole': {card.arch} takes clips of exactly {card.model['frames']} frames; use 'dense'"
         )
 
 
-def _check_input(config: ConfigDict, card: Card, dataset: records.VideoDataset) -> None:
+def _check_input(config: ConfigDict, card: Card, dataset: Dataset) -> None:
     """RGB is not flow; and flow of another algorithm has other magnitudes, so it needs an explicit word."""
     trained = card.preprocessing
     given = dataclasses.replace(trained, channels=dataset.channels, flow=dataset.flow)
@@ -195,7 +208,7 @@ def _check_input(config: ConfigDict, card: Card, dataset: records.VideoDataset) 
         )
 
 
-def _check_frames(card: Card, dataset: records.VideoDataset) -> None:
+def _check_frames(card: Card, dataset: Dataset) -> None:
     """Frames stored in another shape than the weights were trained on would be seen squeezed."""
     stored, trained = dataset.stored_as, card.source.get("stored")
     resize = card.preprocessing.resize

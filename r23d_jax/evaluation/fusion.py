@@ -1,7 +1,7 @@
 """Late fusion: an RGB and an optical-flow network's scores of the same videos, averaged.
 
 K. Simonyan and A. Zisserman, "Two-Stream Convolutional Networks for Action Recognition in Videos", NeurIPS 2014,
-average softmax scores; DeepMind's I3D adds logits. Both are computed here.
+average softmax scores; DeepMind's I3D adds logits. Both, and every further aggregate, are computed here.
 """
 
 import dataclasses
@@ -56,15 +56,14 @@ def read_stream(path: Path) -> StreamPredictions:
 def fuse(
     rgb: StreamPredictions, flow: StreamPredictions, weights: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[dict[str, Any], Predictions]:
-    """Weighted means of both streams' video scores, softmaxes and logits each.
+    """Weighted means of both streams' video scores, of every aggregate that both have.
 
     Args:
       rgb, flow: of the same test videos, in any order.
       weights: of the two; only their ratio counts.
 
     Returns:
-      What `results.json` holds, and the predictions: `scores` the mean of softmaxes, by which `top1` goes, `logits`
-      the mean of logits, by which `top1_logit_mean` goes; `clips` counts the views of both.
+      What `results.json` holds, and the predictions, whose `clips` counts the views of both.
 
     Raises:
       UserError: other videos, labels, classes or splits; not an RGB and a flow stream; or useless weights.
@@ -80,9 +79,8 @@ def fuse(
 
     clips = a.clips + b.clips
     of_clips = (a.clip_top1 * a.clips.sum() + b.clip_top1 * b.clips.sum()) / clips.sum()
-    fused = dataclasses.replace(
-        a, scores=mean(a.scores, b.scores), logits=mean(a.logits, b.logits), clips=clips, clip_top1=float(of_clips)
-    )
+    aggregates = {name: mean(a.aggregates[name], b.aggregates[name]) for name in a.aggregates if name in b.aggregates}
+    fused = dataclasses.replace(a, aggregates=aggregates, clips=clips, clip_top1=float(of_clips))
     return _results(rgb, flow, weights, fused), fused
 
 
@@ -92,21 +90,19 @@ def _results(
     def both(key):
         return " + ".join(str(stream.results.get(key, "unknown")) for stream in (rgb, flow))
 
-    scores = fused.results()
-    if math.isnan(scores["clip_top1"]):  # a bare predictions.npz does not say it
-        del scores["clip_top1"]
-    seeds = {stream.results.get("seed") for stream in (rgb, flow)}
+    seeds, parts = {stream.results.get("seed") for stream in (rgb, flow)}, _parts(rgb, flow)
     return {
         "dataset": both("dataset"),
         "input": both("input"),
         "split": str(rgb.results.get("split") or flow.results.get("split") or "unknown"),
+        **({"part": parts[0]} if parts else {}),
         "protocol": (
             f"two streams: mean of their video-level scores, weights {weights[0]:g} (rgb) and {weights[1]:g} (flow); "
             f"rgb: {_protocol(rgb)}; flow: {_protocol(flow)}"
         ),
         "videos_expected": len(fused.names),
         "videos_evaluated": len(fused.names),
-        **scores,
+        **fused.results(),
         "step": max(stream.results.get("step", 0) for stream in (rgb, flow)),
         "arch": both("arch"),
         "init": both("init"),
@@ -119,8 +115,8 @@ def _results(
 
 
 def _alone(name: str, stream: StreamPredictions) -> dict[str, Any]:
-    scores = {key: value for key, value in stream.predictions.results().items() if not math.isnan(value)}
-    return {"stream": name, **{key: stream.results[key] for key in _ALONE if key in stream.results}, **scores}
+    known = {key: stream.results[key] for key in _ALONE if key in stream.results}
+    return {"stream": name, **known, **stream.predictions.results()}
 
 
 def _protocol(stream: StreamPredictions) -> str:
@@ -137,9 +133,15 @@ def _check_inputs(rgb: StreamPredictions, flow: StreamPredictions) -> None:
     same = np.array_equal(rgb.predictions.scores, flow.predictions.scores)
     if (data[0] and data[0] == data[1]) or same:
         raise UserError(f"{flow.origin}: evaluated on the same data as {rgb.origin}, so not the flow beside that RGB")
-    known = [str(stream.results["split"]) for stream in (rgb, flow) if "split" in stream.results]
-    if len(set(known)) > 1:
-        raise UserError(f"{flow.origin}: split {known[1]}, but {rgb.origin} is of split {known[0]}")
+    splits = [str(stream.results["split"]) for stream in (rgb, flow) if "split" in stream.results]
+    for key, known in (("split", splits), ("part", _parts(rgb, flow))):
+        if len(set(known)) > 1:
+            raise UserError(f"{flow.origin}: {key} {known[1]}, but {rgb.origin} is of {key} {known[0]}")
+
+
+def _parts(rgb: StreamPredictions, flow: StreamPredictions) -> list[str]:
+    """Which part of its split each was evaluated on; results.json did not always say it."""
+    return [stream.results.get("part", "test") for stream in (rgb, flow) if stream.results]
 
 
 def _in_order_of(rgb: StreamPredictions, flow: StreamPredictions) -> Predictions:
@@ -155,8 +157,7 @@ def _in_order_of(rgb: StreamPredictions, flow: StreamPredictions) -> Predictions
     wrong = np.flatnonzero(a.labels != b.labels[rows])
     if len(wrong):
         raise UserError(f"{pair}: other labels, for {len(wrong)} videos ({a.names[wrong[0]]}, for one)")
-    fields = ("names", "labels", "scores", "logits", "clips")
-    return dataclasses.replace(b, **{field: getattr(b, field)[rows] for field in fields})
+    return b.in_order(rows)
 
 
 def _differing(ours: np.ndarray, theirs: np.ndarray) -> str:

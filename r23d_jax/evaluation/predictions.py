@@ -2,9 +2,11 @@
 
 import dataclasses
 import io
+import math
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +14,10 @@ from r23d_jax.errors import UserError, one_line
 from r23d_jax.evaluation import metrics
 from r23d_jax.runtime.files import write_bytes
 
-_KINDS = {"names": "U", "labels": "iu", "scores": "f", "logits": "f", "clips": "iu", "class_names": "U"}  # of dtypes
+_KINDS = {"names": "U", "labels": "iu", "clips": "iu", "class_names": "U"}  # of dtypes
+# The names of the file where they are not the aggregates' own.
+_ARRAYS = {"mean_softmax": "scores", "mean_logits": "logits"}
+_AGGREGATES = {array: name for name, array in _ARRAYS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,26 +27,35 @@ class Predictions:
     Attributes:
       names: str [V].
       labels: int32 [V].
-      scores: float32 [V, C], mean over the video's views of the softmax ("after softmax").
-      logits: float32 [V, C], mean over the video's views of the logits ("before softmax").
+      aggregates: float32 [V, C] scores by the name of the aggregate they come from, "mean_softmax" and "mean_logits"
+        among them.
       clips: int32 [V], views averaged.
       class_names: str [C].
-      clip_top1: share of single views that are right.
+      clip_top1: share of single views that are right; NaN where it is not known.
     """
 
     names: np.ndarray
     labels: np.ndarray
-    scores: np.ndarray
-    logits: np.ndarray
+    aggregates: dict[str, np.ndarray]
     clips: np.ndarray
     class_names: np.ndarray
     clip_top1: float
 
+    @property
+    def scores(self) -> np.ndarray:
+        """float32 [V, C], mean over the video's views of the softmax ("after softmax"): what `top1` goes by."""
+        return self.aggregates["mean_softmax"]
+
+    @property
+    def logits(self) -> np.ndarray:
+        """float32 [V, C], mean over the video's views of the logits ("before softmax")."""
+        return self.aggregates["mean_logits"]
+
     def save(self, path: Path) -> None:
         """Writes the arrays, atomically."""
-        arrays, file = dataclasses.asdict(self), io.BytesIO()
-        del arrays["clip_top1"]
-        np.savez_compressed(file, **arrays)
+        file = io.BytesIO()
+        scores = {_ARRAYS.get(name, name): array for name, array in self.aggregates.items()}
+        np.savez_compressed(file, **scores, **{name: getattr(self, name) for name in _KINDS})
         write_bytes(path, file.getvalue())
 
     @classmethod
@@ -53,12 +67,14 @@ class Predictions:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                found = {name: np.asarray(arrays[name]) for name in _KINDS}
+                found = {name: np.asarray(arrays[name]) for name in (*_KINDS, *_AGGREGATES, *arrays.files)}
         # A flipped bit anywhere in the archive may be one of these.
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: not readable as predictions.npz ({one_line(error)}); evaluate again") from None
-        wrong = [name for name, kinds in _KINDS.items() if found[name].dtype.kind not in kinds]
-        predictions = cls(**found, clip_top1=float("nan"))
+        wrong = [name for name, array in found.items() if array.dtype.kind not in _KINDS.get(name, "f")]
+        fixed = {name: found.pop(name) for name in _KINDS}
+        aggregates = {_AGGREGATES.get(name, name): array for name, array in found.items()}
+        predictions = cls(**fixed, aggregates=aggregates, clip_top1=float("nan"))
         if wrong or not predictions.fit_together():
             raise UserError(f"{path}: its arrays do not fit together; evaluate again")
         return predictions
@@ -68,16 +84,25 @@ class Predictions:
         if self.names.ndim != 1 or self.class_names.ndim != 1 or not len(self.names):
             return False
         videos, classes = len(self.names), len(self.class_names)
-        shapes = self.scores.shape == self.logits.shape == (videos, classes)
+        shapes = all(scores.shape == (videos, classes) for scores in self.aggregates.values())
         shapes = shapes and self.labels.shape == self.clips.shape == (videos,)
         if not shapes or len(set(self.names)) != videos:
             return False
-        finite = np.isfinite(self.scores).all() and np.isfinite(self.logits).all()
+        finite = all(np.isfinite(scores).all() for scores in self.aggregates.values())
         return bool(finite and self.labels.min() >= 0 and self.labels.max() < classes and self.clips.min() >= 1)
 
-    def results(self) -> dict[str, float]:
-        """The scores of `results.json`, in 0..1."""
+    def in_order(self, rows: np.ndarray) -> "Predictions":
+        """Returns the predictions of some videos, in the order of `rows` (int [N])."""
+        chosen = {name: getattr(self, name)[rows] for name in ("names", "labels", "clips")}
+        aggregates = {name: scores[rows] for name, scores in self.aggregates.items()}
+        return dataclasses.replace(self, **chosen, aggregates=aggregates)
+
+    def results(self) -> dict[str, Any]:
+        """Returns the scores of `results.json`, in 0..1; without `clip_top1` where that is not known."""
         everything = np.ones(len(self.labels), bool)
-        after = metrics.finish(metrics.sums(self.scores, self.labels, everything))
-        before = metrics.finish(metrics.sums(self.logits, self.labels, everything))
-        return {**after, "clip_top1": self.clip_top1, "top1_logit_mean": before["top1"]}
+        of = {
+            name: metrics.finish(metrics.sums(scores, self.labels, everything))
+            for name, scores in self.aggregates.items()
+        }
+        of_clips = {} if math.isnan(self.clip_top1) else {"clip_top1": self.clip_top1}
+        return {**of["mean_softmax"], **of_clips, "top1_logit_mean": of["mean_logits"]["top1"], "aggregates": of}

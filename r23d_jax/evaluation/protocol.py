@@ -5,7 +5,7 @@ from r23d_jax.transforms.spec import Preprocessing
 
 
 def describe_protocol(
-    spec: Preprocessing, *, views: str | int, crops: int, stored: str, split: str, dtype: str, weights: str
+    spec: Preprocessing, *, views: str | int, crops: int, stored: str, split: str, part: str, dtype: str, weights: str
 ) -> str:
     """One sentence that says how a score came about.
 
@@ -13,7 +13,7 @@ def describe_protocol(
       spec: clip and preprocessing.
       views, crops: as evaluated.
       stored: size of the frames in the records.
-      split: of the data set.
+      split, part: of the data set.
       dtype: the network's.
       weights: which weights ("last checkpoint").
     """
@@ -35,7 +35,7 @@ def describe_protocol(
     return (
         f"video level, mean of softmax over {clips}{stride}; {crop} "
         f"{spec.crop}x{spec.crop} of frames resized to {resize} (stored {stored}); "
-        f"test videos of split {split}; {weights}; {dtype}"
+        f"{part} videos of split {split}; {weights}; {dtype}"
     )
 
 

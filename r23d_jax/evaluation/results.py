@@ -9,7 +9,19 @@ from r23d_jax.errors import UserError, one_line
 from r23d_jax.runtime.files import read_json
 
 SCORES = ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean")
-_TEXTS = ("dataset", "input", "split", "protocol", "arch", "init", "commit", "dataset_fingerprint", "stream", "from")
+_TEXTS = (
+    "dataset",
+    "input",
+    "split",
+    "part",
+    "protocol",
+    "arch",
+    "init",
+    "commit",
+    "dataset_fingerprint",
+    "stream",
+    "from",
+)
 _COUNTS = ("videos_expected", "videos_evaluated", "step", "width", "seed")
 _PARTS = {"streams": "stream", "splits": "split"}  # and the key that names each part
 _NEEDED = ("top1", "videos_expected", "videos_evaluated")
@@ -42,6 +54,10 @@ def _check(found: Any, needed: Sequence[str], inside: str = "") -> None:
             fits = type(value) is int and value >= 0
         elif key in SCORES:
             fits = type(value) in (int, float) and 0 <= value <= 1
+        elif key == "aggregates":
+            fits = isinstance(value, dict)
+            for name, scores in value.items() if fits else ():
+                _check(scores, ["top1"], f"{key}.{name}.")
         elif key == "spread":
             fits = isinstance(value, dict) and all(type(x) in (int, float) and math.isfinite(x) for x in value.values())
         elif key in _PARTS:

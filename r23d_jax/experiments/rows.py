@@ -1,12 +1,11 @@
-"""The study's results table: what it says of its eleven rows, and which result of ours is one of them.
+"""The study's results table: the figures of its eleven rows, and which row a result of ours belongs to.
 
-Networks, inputs and initial weights of the rows are those of `configs/rows.py`.
+`configs/rows.py` has the networks, inputs and initial weights of the rows.
 """
 
-import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -21,17 +20,16 @@ _ISSUE_46 = "J. Carreira in issue 46 of kinetics-i3d: RGB, from nothing"
 _TRAN = "Tran et al. 2018: mean of three splits, from Sports-1M alone, which is not published"
 
 
-@dataclasses.dataclass(frozen=True)
-class StudyRow:
+class StudyRow(NamedTuple):
     """One row of the study's table.
 
     Attributes:
       number: from 1 on.
       method, pretrained: as the study calls them.
       study: its figure, percent top-1 on UCF101.
-      remark: what is to be known of that figure.
-      published: what a paper gives for the like on UCF101, "" where none does.
-      source: of that.
+      remark: what to know about that figure.
+      published: a paper's figure for the same training on UCF101, "" where there is none.
+      source: the paper.
     """
 
     number: int
@@ -58,67 +56,29 @@ STUDY = (
 )
 
 
-@functools.cache
-def recipe(source: int | str) -> ConfigDict:
-    """The config of a row, by its number, or of a stream of a row, by its name."""
-    return configs.load(f"rows:{source}" if isinstance(source, int) else source)
+def row_of(results: dict[str, Any]) -> int | None:
+    """Returns the row that a `results.json` belongs to, by network, input and initial weights; None for no row."""
+    streams = tuple(f"rows:{row_of(stream)}" for stream in results.get("streams", ()))
+    fitting = (row.number for row in STUDY if _fits(_config(row.number), results, streams))
+    return next(fitting, None)
 
 
-def fits(number: int, results: dict[str, Any]) -> bool:
-    """Whether what a `results.json` holds is of that row: by network, input and initial weights."""
-    config = recipe(number)
-    if not config.streams:
-        return _fits(config, results)
-    streams = results.get("streams", ())
-    return len(streams) == 2 and all(
-        _fits(recipe(source), stream) for source, stream in zip(config.streams, streams, strict=True)
-    )
+_config = functools.cache(lambda number: configs.load(f"rows:{number}"))
 
 
-def _fits(config: ConfigDict, results: dict[str, Any]) -> bool:
-    channels = "flow" if len(config.clip.mean) == 2 else "rgb"
+def _fits(config: ConfigDict, results: dict[str, Any], streams: tuple[str, ...]) -> bool:
+    if streams or config.streams:
+        return streams == config.streams
     return (
-        "streams" not in results
-        and results.get("arch") == config.arch
-        and results.get("input", "rgb").startswith(channels)
-        and started_from(results.get("init", ""), config.init_from)
+        results.get("arch") == config.arch
+        and results.get("input", "rgb").startswith("flow" if len(config.clip.mean) == 2 else "rgb")
+        and _started_from(results.get("init", ""), config.init_from)
     )
 
 
-def started_from(init: str, published: str) -> bool:
-    """Whether a result's `init` is that publication, by its name or as a file called by it; "" is from nothing."""
+def _started_from(init: str, published: str) -> bool:
+    """Whether a result's `init` is that publication, by its name or by a file's; "" is from nothing."""
     if not published:
         return init == "scratch"
-    files = [file.name for file in registry.get(published).files]
-    return published in Path(init).name or Path(init).name in files
-
-
-def differences(config: dict[str, Any], number: int, stream: int = 0) -> dict[str, tuple[Any, Any]]:
-    """Keys in which a run was not the row's own, as `{key: (the run's value, the row's)}`.
-
-    Args:
-      config: flat, of the run's `config.json`.
-      number: of the row.
-      stream: of a two-stream row, 0 for RGB and 1 for flow.
-    """
-    own = recipe(number)
-    own = configs.flatten(recipe(own.streams[stream]) if own.streams else own)
-    own = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
-    return {
-        key: (config[key], value)
-        for key, value in own.items()
-        if key in config and config[key] != value and not key.startswith(("seed", *WITHOUT_EFFECT))
-    }
-
-
-# Keys that do not change what is learned or how it is scored.
-WITHOUT_EFFECT = (
-    "dataset.data_dir",
-    "checkpoint.",
-    "eval.batch_size",
-    "log_every",
-    "workers",
-    "processes",
-    "prefetch",
-    "remat",
-)
+    name = Path(init).name
+    return published in name or name in {file.name for file in registry.get(published).files}

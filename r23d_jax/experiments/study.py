@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import config as configs
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.evaluation.results import read_results as read_results
+from r23d_jax.evaluation.results import read_results
 
 LADDER = "r2d f_r2d mc2 mc3 mc4 mc5 rmc2 rmc3 rmc4 rmc5 r3d r2plus1d r2plus3d r3plus2d".split()
 
@@ -66,14 +66,14 @@ def run(config: ConfigDict, root: Path, archs: Sequence[str], seeds: int, debug:
     from r23d_jax.data import records
     from r23d_jax.experiments import single, study_table
     from r23d_jax.runtime.workdir import check_workdir
-    from r23d_jax.training import loop
+    from r23d_jax.training import setup
 
     if config.streams:
         raise UserError("config.streams: the study compares single networks; name the config of one stream")
     if config.dataset.split == "all":
         raise UserError("config.dataset.split='all': the study compares networks on one split; use 1, 2 or 3")
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
-    steps = loop.steps_of(config, len(dataset.subset(config.dataset.split, "train")))
+    steps = setup.steps_of(config, len(dataset.subset(config.dataset.split, "train")))
     cells = [StudyRun(arch, config.seed + k) for k in range(seeds) for arch in archs]
     recipes = {cell: _recipe(config, cell) for cell in cells}
     for cell in cells:

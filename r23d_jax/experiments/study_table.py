@@ -1,7 +1,7 @@
-"""The study's table: what its runs left, by network, as `study.md` and `study.json`."""
+"""The study's results by network: `study.json`, `study.md` and `study.png`."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +10,18 @@ from ml_collections import ConfigDict
 from r23d_jax import models
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.models.summary import Cost, cost
+from r23d_jax.report.table_page import markdown_table
 from r23d_jax.runtime.files import read_json, write_json, write_text
+from r23d_jax.runtime.text import duration
 from r23d_jax.training import optim, setup
 from r23d_jax.training.log import read_metrics
 from r23d_jax.viz import study_plot
 
-_FAMILIES = {
-    "r2d": "R2D",
-    "f_r2d": "f-R2D",
-    "r3d": "R3D",
-    "r2plus1d": "R(2+1)D",
-    "r2plus3d": "R(2+3)D",
-    "r3plus2d": "R(3+2)D",
-    **{f"{kind}{group}": f"{kind.replace('mc', 'MC')}{group}" for kind in ("mc", "rmc") for group in (2, 3, 4, 5)},
-}
-
 
 def label(arch: str) -> str:
     """The papers' name of a network, with its other one where it has two: `R(2+3)D = rMC4`."""
-    aliases = [alias for alias, name in models.ALIASES.items() if name == arch]
-    return " = ".join(_paper_name(name) for name in [*aliases, arch])
-
-
-def _paper_name(arch: str) -> str:
-    family, _, depth = arch.rpartition("_")
-    name = _FAMILIES.get(family)
-    return arch if name is None else name if depth == "18" else f"{name}-{depth}"
+    architecture = models.get(arch)
+    return " = ".join([*architecture.aliases.values(), architecture.title])
 
 
 def write(
@@ -47,7 +33,7 @@ def write(
       root: the study's folder.
       config: the recipe.
       dataset: what it is trained on.
-      cells: all of the study, `study.Cell`.
+      cells: all runs of the study, `study.StudyRun`.
       outcomes: of each cell its results, `{"failed": why}`, or None where it has not been run yet.
     """
     study = build(root, config, dataset, cells, outcomes)
@@ -59,11 +45,11 @@ def write(
 
 
 def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
-    """What `study.json` holds: `rows`, one a network, and what they have in common.
+    """Returns what `study.json` holds: `rows`, one for each network, and what they have in common.
 
-    Of a row: `network`, `names`, `parameters`, `gmacs` and `nominal_gmacs` (see `models.summary.cost`), `top1` and
-    `mean_class` (`mean`, `deviation` of a sample or None for one seed, `values`; None without a result),
-    `clips_per_second`, `train_seconds` (medians over the seeds), and by seed what its run gave: `seeds`.
+    A row has `network`, `names`, `kind`, `parameters`, `gmacs` and `nominal_gmacs` (see `models.summary.cost`), `top1`
+    and `mean_class` (`mean`, `deviation` of a sample or None for one seed, `values`; None without a result),
+    `clips_per_second`, `train_seconds` (medians over the seeds), and the runs by seed: `seeds`.
     """
     done = [cell for cell in cells if outcomes[cell] and "failed" not in outcomes[cell]]
     claims = [read_json(cell.workdir(root) / "config.json") for cell in done]
@@ -88,15 +74,16 @@ def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
 
 
 def _row(root, config, dataset, arch, cells, outcomes) -> dict[str, Any]:
-    seeds = {str(c.seed): _run(c.workdir(root), outcomes[c], config) for c in cells if c.arch == arch}
+    seeds = {str(c.seed): _run(c.workdir(root), outcomes[c]) for c in cells if c.arch == arch}
     done = [run for run in seeds.values() if "top1" in run]
-    price = _cost(config, dataset, arch)
+    compute = _cost(config, dataset, arch)
     return {
         "network": label(arch),
-        "names": [arch, *(alias for alias, name in models.ALIASES.items() if name == arch)],
-        "parameters": price.parameters,
-        "gmacs": price.macs / 1e9,
-        "nominal_gmacs": price.nominal_macs / 1e9,
+        "names": [arch, *models.get(arch).aliases],
+        "kind": models.get(arch).kind,
+        "parameters": compute.parameters,
+        "gmacs": compute.macs / 1e9,
+        "nominal_gmacs": compute.nominal_macs / 1e9,
         "top1": _spread([run["top1"] for run in done]),
         "mean_class": _spread([run["mean_class"] for run in done]),
         "clips_per_second": _median(run["clips_per_second"] for run in done),
@@ -105,7 +92,7 @@ def _row(root, config, dataset, arch, cells, outcomes) -> dict[str, Any]:
     }
 
 
-def _run(workdir: Path, outcome: Mapping[str, Any] | None, config: ConfigDict) -> dict[str, Any]:
+def _run(workdir: Path, outcome: Mapping[str, Any] | None) -> dict[str, Any]:
     """One run's part of a row: `{}` where it is not finished."""
     if outcome is None or "failed" in outcome:
         return dict(outcome or {})
@@ -124,7 +111,7 @@ _costs: dict[tuple, Cost] = {}
 
 
 def _cost(config: ConfigDict, dataset: VideoDataset, arch: str) -> Cost:
-    """What one clip of the config costs; found once, a second a network."""
+    """Returns the cost of one clip of the config, computed once for each network."""
     arguments = setup.model_arguments(config, len(dataset.class_names), dataset.num_channels, None)
     clip = (config.clip.frames, config.clip.size, config.clip.size, dataset.num_channels)
     key = (arch, repr(arguments), clip)
@@ -165,16 +152,12 @@ def _recipe(config: ConfigDict, videos: int) -> str:
 
 
 def markdown(study: Mapping[str, Any]) -> str:
-    """`study.md`: the table, the plot, and what the numbers are."""
-    lines = [
-        f"# {study['dataset']}: {study['finished']} of {study['cells']} runs finished",
-        "",
-        "| network | name | top-1 | its runs | mean class | parameters | GMAC | GMAC, shapes | training clips/s "
-        "| training time |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in study["rows"]:
-        cells = [
+    """Returns `study.md`: the table, the plot, and how the numbers were measured."""
+    header = (
+        "network, name, top-1, its runs, mean class, parameters, GMAC, GMAC by shapes, training clips/s, training time"
+    )
+    rows = [
+        [
             row["network"],
             ", ".join(f"`{name}`" for name in row["names"]),
             _score(row, "top1"),
@@ -183,16 +166,19 @@ def markdown(study: Mapping[str, Any]) -> str:
             f"{row['parameters'] / 1e6:.3g} M",
             f"{row['gmacs']:.3g}",
             f"{row['nominal_gmacs']:.3g}",
-            _number(row["clips_per_second"]),
-            _time(row["train_seconds"]),
+            _or_not(row["clips_per_second"], "{:.3g}".format),
+            _or_not(row["train_seconds"], duration),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        for row in study["rows"]
+    ]
+    title = f"# {study['dataset']}: {study['finished']} of {study['cells']} runs finished"
+    lines = [title, "", *markdown_table(header, rows)]
     if any(row["top1"] for row in study["rows"]):
         lines += ["", "![accuracy against cost](study.png)"]
-    one = 1 / study["test_videos"]
+    one, seeds = 1 / study["test_videos"], ", ".join(map(str, study["seeds"]))
     lines += [
         "",
-        f"Top-1 and mean class: mean and standard deviation over seeds {_list(study['seeds'])}, in brackets the number "
+        f"Top-1 and mean class: mean and standard deviation over seeds {seeds}, in brackets the number "
         f"of runs; one of the {study['test_videos']} test videos is {one:.2%}, chance is {1 / study['classes']:.1%}. "
         "GMAC: multiply-adds of one clip, forward, by the compiler's analysis (products with the zeros of the padding "
         "left out, BatchNorm and the like counted), and by the shapes of the convolutions, as papers print them. "
@@ -231,16 +217,5 @@ def _values(score: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{100 * value:.1f}" for value in score["values"]) if score else ""
 
 
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3g}"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "not measured"
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 180 else f"{minutes} min" if minutes < 180 else f"{seconds / 3600:.1f} h"
-
-
-def _list(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+def _or_not(value: float | None, write: Callable[[float], str]) -> str:
+    return "not measured" if value is None else write(value)

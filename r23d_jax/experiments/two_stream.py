@@ -19,7 +19,7 @@ from r23d_jax.experiments import study as ladder
 from r23d_jax.runtime import hosts
 from r23d_jax.runtime.files import write_json
 from r23d_jax.runtime.workdir import check_workdir, recorded
-from r23d_jax.training import loop
+from r23d_jax.training import setup
 from r23d_jax.weights import checkpoint
 
 
@@ -94,7 +94,7 @@ def run(
         raise UserError(f"{workdir}: holds a run of one network; use a new workdir for two streams")
     datasets = _open(jobs)
     for name, config in jobs.items():
-        steps = loop.steps_of(config, len(datasets[name].subset(config.dataset.split, "train")))
+        steps = setup.steps_of(config, len(datasets[name].subset(config.dataset.split, "train")))
         check_workdir(workdir / name, config, datasets[name])
         done = ladder.finished(workdir / name, config, datasets[name].fingerprint, steps)
         if done is None or again or not (workdir / name / "predictions.npz").is_file():
@@ -111,7 +111,7 @@ def _open(jobs: Mapping[str, ConfigDict]) -> dict[str, records.VideoDataset]:
         dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
         if dataset.channels != name:
             raise UserError(f"--config.{name}.dataset.name={config.dataset.name}: holds {dataset.channels}, not {name}")
-        positions = dataset.subset(config.dataset.split, "test")
+        positions = dataset.subset(config.dataset.split, config.eval.part)
         tested[name] = {(dataset.videos[i].name, dataset.class_names[dataset.videos[i].label]) for i in positions}
         datasets[name] = dataset
     differ = sorted(tested["rgb"] ^ tested["flow"])
@@ -147,13 +147,13 @@ def fuse_folders(
         pairs = zip(configs.STREAMS, (rgb, flow), strict=True)
         return write(out, *(evaluated(path, out / name, which, data_dir) for name, path in pairs), weights)
 
-    many = [splits.folder(source, splits.NAMES[0]).is_dir() for source in (rgb, flow)]
-    if not any(many):
+    found, others = splits.names(rgb), splits.names(flow)
+    if found != others:
+        there = [", ".join(names) or "none" for names in (found, others)]
+        raise UserError(f"{rgb} has runs of these splits: {there[0]}; {flow} of these: {there[1]}; name two alike")
+    if not found:
         return one(rgb, flow, out)
-    if not all(many):
-        raise UserError(f"{(rgb, flow)[many.index(False)]}: one split, where the other stream has all three")
-    folders = [[splits.folder(path, split) for path in (rgb, flow, out)] for split in splits.NAMES]
-    return splits.write(out, [one(*three) for three in folders])
+    return splits.write(out, [one(*(splits.folder(path, split) for path in (rgb, flow, out))) for split in found])
 
 
 def _say(text: str) -> None:

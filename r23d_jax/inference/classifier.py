@@ -1,7 +1,9 @@
-"""A checkpoint made ready to use: its network, its preprocessing and what to call them."""
+"""A network on video files and arrays: `load(source)` gives a `Classifier`, which brings its own preprocessing."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,83 +11,118 @@ from flax import nnx
 
 from r23d_jax import models
 from r23d_jax.errors import UserError
-from r23d_jax.inference import cam
+from r23d_jax.evaluation import metrics
+from r23d_jax.inference import cam, protocol, runner, sources
 from r23d_jax.inference import clips as video_clips
+from r23d_jax.inference.runner import VideoResult
+from r23d_jax.inference.sources import VideoSource
 from r23d_jax.models.functional import Functional
 from r23d_jax.models.ops import convolution
 from r23d_jax.transforms import clip as clip_transforms
-from r23d_jax.weights import architecture, checkpoint
+from r23d_jax.weights import architecture, loading
 from r23d_jax.weights.card import Card
 
-
-def open_checkpoint(path: str | Path, which: str) -> tuple[dict[str, np.ndarray], Card]:
-    """Weights and card of a workdir, a checkpoint folder or a converted one.
-
-    Raises:
-      UserError: there is none, or it is damaged.
-    """
-    path = Path(path)
-    if path.is_file():
-        raise UserError(f"--checkpoint {path}: is a file; convert it first: python -m r23d_jax.convert {path} FOLDER")
-    return checkpoint.load_weights(checkpoint.find(path, which))
+Videos = str | Path | np.ndarray | Sequence[str | Path | np.ndarray]
+Failed = Callable[[VideoSource, Exception], None]
 
 
-def labels_of(card: Card) -> tuple[str, ...]:
-    """The card's labels, or "class 0", "class 1" and so on where its source had none."""
-    return tuple(card.labels) or tuple(f"class {index}" for index in range(card.model["num_classes"]))
-
-
-def protocol(
-    card: Card, views: str | int, dtype: str, sliding: tuple[float, float] | None = None, what: str = "mean of softmax"
-) -> str:
-    """One sentence that says how a score or feature came about.
+def load(
+    source: str | Path,
+    *,
+    which: str = "best",
+    arch: str | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    dtype: str = "float32",
+) -> "Classifier":
+    """Loads a network with its labels and preprocessing, ready to use.
 
     Args:
-      card: clip and preprocessing.
-      views: "dense" or a number of clips.
-      dtype: computed in.
-      sliding: (window, step) in seconds where windows slide over the video, 0 for their defaults.
-      what: is had from the clips.
+      source: a run's workdir, a checkpoint folder, a weights file of another project, or a published name.
+      which: "best" or "last" checkpoint of a workdir.
+      arch, labels: as `weights.loading.load`, where the file does not say them.
+      dtype: "float32" or "bfloat16", to compute in.
+
+    Raises:
+      UserError: there is none, it is damaged, or it does not fit.
     """
-    spec = card.preprocessing
-    many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
-    if spec.frames:
-        clips = f"{many} {spec.frames}-frame clip{'s' if views not in ('dense', 1) else ''}"
-    else:
-        parts = "as many as cover it" if views == "dense" else many
-        clips = f"the whole video ({parts} {spec.max_frames}-frame clips of a longer one)"
-    if sliding:
-        window, step = (f"{value:g} s" if value else "" for value in sliding)
-        clips = f"{clips} in windows of {window or 'one clip'}" + (f", one every {step}" if step else "")
-    stride = "" if spec.stride == 1 else f" of stride {spec.stride}"
-    stride += f" of {spec.flow} optical flow" if spec.flow else ""
-    rate = "" if spec.fps is None else f" at {spec.fps:g} frames/s"
-    crop = "whole frames" if spec.crop is None else f"centre crop {spec.crop}x{spec.crop} of frames"
-    stored = video_clips.stored_size(card)
-    decoded = "" if stored == spec.resize else f" (decoded at {_size(stored)})"
-    return (
-        f"{what} over {clips}{stride}{rate}; {crop} resized to {_size(spec.resize)}{decoded}; {dtype}; "
-        f"{card.arch}, weights {card.tensors_sha256[:12]}"
-    )
+    return Classifier(*loading.load_flat(source, arch, labels, which=which), dtype)
 
 
-def _size(resize: tuple[int, int] | int | None) -> str:
-    if resize is None:
-        return "nothing else"
-    return f"{resize[0]}x{resize[1]}" if isinstance(resize, tuple) else f"short side {resize}"
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the network says of one video.
+
+    Attributes:
+      video: its path; "array" where frames were given.
+      top: `{"label", "score"}`, highest first; scores are softmax probabilities, averaged over the clips.
+      scores: float64 [classes], all of them in the order of the labels.
+      clip_scores: float64 [clips, classes].
+      protocol: how the scores came about.
+      result: the clips and where they lie in the video.
+    """
+
+    video: str
+    top: list[dict[str, Any]]
+    scores: np.ndarray
+    clip_scores: np.ndarray
+    protocol: str
+    result: VideoResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of `predict --json`."""
+        return {"video": self.video, "top": self.top, "clips": len(self.clip_scores), "protocol": self.protocol}
+
+    def windows(self) -> tuple[list[tuple[float, float]], np.ndarray]:
+        """`(start, end)` in seconds of each window, and its scores: float64 [windows, classes]."""
+        windows = self.result.plan.windows
+        spans = [(start, end) for start, end, _ in windows]
+        return spans, np.stack([self.clip_scores[rows].mean(axis=0) for _, _, rows in windows])
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What one stage of the network makes of one video's clips.
+
+    Attributes:
+      video: its path; "array" where frames were given.
+      features: float32 [clips, D], or [clips, T', H', W', D] without pooling.
+      start_seconds: float64 [clips], time of each clip's first frame.
+      fps: of the video.
+      protocol: how they came about.
+      source: the video.
+    """
+
+    video: str
+    features: np.ndarray
+    start_seconds: np.ndarray
+    fps: float
+    protocol: str
+    source: VideoSource
+
+
+def top_labels(scores: np.ndarray, labels: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """Returns `{"label", "score"}` of the highest scores, highest first; ties in the order of the labels."""
+    best = np.argsort(-scores, kind="stable")[:top]
+    return [{"label": labels[index], "score": float(scores[index])} for index in best]
 
 
 class Classifier:
-    """A checkpoint's network and preprocessing.
+    """A checkpoint's network, labels and preprocessing.
 
     Args:
-      weights: flat, as `open_checkpoint` gives them.
+      weights: flat, `{path: array}`.
       card: its `preprocessing` is obeyed.
       dtype: "float32" or "bfloat16", to compute in.
+
+    Attributes:
+      card: what travels with the weights.
+      labels: class names in the order of the logits; "class 0" and so on where the source had none.
+      model: the network's structure, without values.
     """
 
     def __init__(self, weights: dict[str, np.ndarray], card: Card, dtype: str = "float32"):
-        self.card = card
+        self.card, self.dtype = card, dtype
+        self.labels = tuple(card.labels) or tuple(f"class {index}" for index in range(card.model["num_classes"]))
         # Its shapes alone: initial weights would be thrown away, and drawing them takes seconds.
         self.model = nnx.eval_shape(lambda: models.from_card(card, dtype=dtype))
         architecture.check(card.arch, self.model, weights)
@@ -93,10 +130,137 @@ class Classifier:
         self._functional = Functional(self.model)
         self._activations: cam.ActivationMapper | None = None
         self._transform = jax.jit(clip_transforms.eval_transform(card.preprocessing, 1, dtype))
+        self._logits = self._bind(self._functional.eval)
 
-    def logits(self) -> Callable[[jax.Array], jax.Array]:
-        """The function from normalised clips [B, T, H, W, C] to logits, float32 [B, classes]."""
-        return self._bind(self._functional.eval)
+    # --- videos in, answers out
+
+    def predict(
+        self,
+        videos: Videos,
+        *,
+        top: int = 5,
+        clips: str | int = "dense",
+        fps: float | None = None,
+        batch_size: int = 0,
+    ) -> Prediction | list[Prediction]:
+        """Says what is done in videos.
+
+        Args:
+          videos: a file, or frames uint8 [T, H, W, 3] with `fps`: one prediction; a folder, a pattern or a list of
+            all of these: a list of them.
+          top: labels a video.
+          clips: "dense" for every non-overlapping clip, or a number of uniformly spread ones.
+          fps: frames a second of arrays.
+          batch_size: clips at a time; 0 to choose by the device.
+
+        Raises:
+          UserError: a video cannot be read.
+        """
+        found, single = self._find(videos, fps)
+        predictions = list(self.iter_predictions(found, top=top, clips=clips, batch_size=batch_size))
+        return predictions[0] if single else predictions
+
+    def features(
+        self,
+        videos: Videos,
+        *,
+        layer: str = "pool",
+        pool: bool = True,
+        clips: str | int = "dense",
+        fps: float | None = None,
+        batch_size: int = 0,
+    ) -> Features | list[Features]:
+        """Returns what a stage of the network makes of every clip of videos.
+
+        Args:
+          videos, clips, fps, batch_size: as `predict`.
+          layer: one of `layers()`.
+          pool: take the mean of a map over time and space.
+
+        Raises:
+          UserError: a video cannot be read, or no such layer.
+        """
+        found, single = self._find(videos, fps)
+        features = list(self.iter_features(found, layer=layer, pool=pool, clips=clips, batch_size=batch_size))
+        return features[0] if single else features
+
+    def iter_predictions(
+        self,
+        found: Iterable[VideoSource],
+        *,
+        top: int = 5,
+        clips: str | int = "dense",
+        sliding: tuple[float, float] | None = None,
+        failed: Failed | None = None,
+        batch_size: int = 0,
+    ) -> Iterator[Prediction]:
+        """Yields predictions as they come, in the order of the videos.
+
+        Args:
+          found: from `sources.find`.
+          top, clips, batch_size: as `predict`.
+          sliding: (window, step) in seconds of windows that slide over a long video, 0 for their defaults.
+          failed: told of a video that cannot be read, and the others go on; by default it ends the work.
+        """
+        spec = self.card.preprocessing
+
+        def plan(scanned):
+            return video_clips.sliding(scanned, spec, *sliding) if sliding else video_clips.plan(scanned, spec, clips)
+
+        sentence = protocol.describe(self.card, clips, self.dtype, sliding)
+        for result in runner.run(self, self._logits, found, plan, failed or _raise, batch_size):
+            clip_scores = metrics.softmax(result.outputs)
+            scores = clip_scores.mean(axis=0)
+            best = top_labels(scores, self.labels, top)
+            yield Prediction(str(result.source.path), best, scores, clip_scores, sentence, result)
+
+    def iter_features(
+        self,
+        found: Iterable[VideoSource],
+        *,
+        layer: str = "pool",
+        pool: bool = True,
+        clips: str | int = "dense",
+        failed: Failed | None = None,
+        batch_size: int = 0,
+    ) -> Iterator[Features]:
+        """Yields features as they come, in the order of the videos; arguments as `features` and `iter_predictions`."""
+        spec, sentence = self.card.preprocessing, self.feature_protocol(layer, pool, clips)
+        stage = self.stage(layer, pool)
+
+        def plan(scanned):
+            return video_clips.plan(scanned, spec, clips)
+
+        for result in runner.run(self, stage, found, plan, failed or _raise, batch_size):
+            starts, fps = result.plan.start_seconds, result.scanned.fps
+            yield Features(str(result.source.path), result.outputs, starts, fps, sentence, result.source)
+
+    def feature_protocol(self, layer: str, pool: bool, clips: str | int) -> str:
+        """How such features come about, in one sentence."""
+        what = f"mean of {layer}" if pool and layer != "pool" else layer
+        return protocol.describe(self.card, clips, self.dtype, aggregate=what)
+
+    # --- arrays in, arrays out
+
+    def transform(self, frames: np.ndarray) -> jax.Array:
+        """Returns the network's input: resized, cropped and normalised as the weights were trained.
+
+        Args:
+          frames: uint8 [T, H, W, 3] or [B, T, H, W, 3], RGB as decoded.
+
+        Returns:
+          [B, T, S, S, C] in the classifier's dtype; B is 1 for a single clip.
+        """
+        frames = np.asarray(frames)
+        sources.check_frames(frames[None] if frames.ndim == 4 else frames, axes=5)
+        batch = frames[None] if frames.ndim == 4 else frames
+        size, flow = video_clips.stored_size(self.card), self.card.preprocessing.flow
+        clips = np.stack([video_clips.scale(clip, size, flow) for clip in batch])
+        return self.prepare(clips, np.tile(np.int32(clips.shape[2:4]), (len(clips), 1)))
+
+    def __call__(self, clips: jax.Array | np.ndarray) -> jax.Array:
+        """Returns logits, float32 [B, classes], of what `transform` gives."""
+        return self._logits(clips)
 
     def layers(self) -> tuple[str, ...]:
         """Names of the stages that `features` can give, first to last."""
@@ -111,38 +275,49 @@ class Classifier:
         jax.eval_shape(trace, self._weights, jax.ShapeDtypeStruct(clip, np.float32))
         return tuple(names)
 
-    def features(self, layer: str, pool: bool) -> Callable[[jax.Array], jax.Array]:
+    def stage(self, layer: str, pool: bool) -> Callable[[jax.Array], jax.Array]:
         """The function from normalised clips to one stage's output, float32 [B, D] or [B, T', H', W', D].
 
         Args:
-          layer: a name of the network's `features`.
+          layer: one of `layers()`.
           pool: take the mean over time and space of a map.
         """
-
         if layer not in self.layers():
             raise UserError(f"--layer {layer}: {self.card.arch} has {', '.join(self.layers())}")
 
-        def stage(params, stats, video):
+        def output(params, stats, video):
             value = self._functional.features(params, stats, video)[layer].astype(np.float32)
             return value.mean(axis=tuple(range(1, value.ndim - 1))) if pool and value.ndim > 2 else value
 
-        return self._bind(stage)
+        return self._bind(output)
 
     def prepare(self, frames: np.ndarray, size: np.ndarray) -> jax.Array:
         """Crop and normalisation of evaluation: uint8 [B, T, H, W, C] on a canvas, int32 sizes [B, 2]."""
         return self._transform(frames, size, np.zeros(len(frames), np.int32))
+
+    def activations(self, clips: jax.Array | np.ndarray) -> cam.Activation:
+        """Returns what class activation maps are made of: logits, the last map, and the head; see `inference.cam`.
+
+        Args:
+          clips: what `transform` gives.
+        """
+        if self._activations is None:
+            models.assign(self.model, self._weights)
+            self._activations = cam.ActivationMapper(self.model)
+        return self._activations(clips)
+
+    def to_pixels(self, clip: np.ndarray) -> np.ndarray:
+        """Returns frames to look at, uint8 [T, S, S, 3], of a normalised clip [T, S, S, C]; see `transforms.clip`."""
+        return clip_transforms.to_pixels(clip, self.card.preprocessing)
 
     def class_maps(self, label: int) -> Callable[[jax.Array], np.ndarray]:
         """The function from normalised clips to one class's activation maps, float32 [B, T', H', W'].
 
         In logits, relative to the mean of all classes.
         """
-        if self._activations is None:
-            models.assign(self.model, self._weights)
-            self._activations = cam.ActivationMapper(self.model)
 
         def maps(video):
-            seen = self._activations(video)
+            seen = self.activations(video)
             counts = seen.weights * len(seen.weights)  # 1, but where the average counts a moment less (I3D's ends)
             return seen.maps(np.full(len(video), label), relative=True) * counts[:, None, None]
 
@@ -155,3 +330,18 @@ class Classifier:
 
         compiled = jax.jit(run, compiler_options=convolution.compiler_options())
         return lambda video: compiled(self._weights, video)
+
+    def _find(self, videos: Videos, fps: float | None) -> tuple[list[VideoSource], bool]:
+        """The videos that were named, and whether it is a single one."""
+        if isinstance(videos, np.ndarray):
+            return [sources.of_array(videos, fps)], True
+        if not isinstance(videos, str | Path):
+            return [source for video in videos for source in self._find(video, fps)[0]], False
+        found, problems = sources.find([str(videos)])
+        if problems:
+            raise UserError(problems[0])
+        return found, len(found) == 1 and found[0].path == Path(videos)
+
+
+def _raise(source: VideoSource, error: Exception) -> None:
+    raise error

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 
 from r23d_jax.data import flow as optical_flow
@@ -189,6 +190,30 @@ def scan(path: Path, resize: Resize, keep_bytes: int = KEEP_BYTES, flow: str | N
         if not count:
             raise VideoError(path, "holds one frame only, and optical flow needs two")
         return Scanned(Path(path), count, video.fps, size, kept, flow)
+
+
+def scan_array(frames: np.ndarray, fps: float, resize: Resize, flow: str | None = None) -> Scanned:
+    """The same for frames in memory, uint8 [T, H, W, 3]."""
+    kept = list(_scaled(frames, resize, flow))
+    count = len(kept) - bool(flow)
+    if not count:
+        raise UserError("an array of one frame, and optical flow needs two")
+    return Scanned(Path("array"), count, fps, kept[0].shape[:2], kept, flow)
+
+
+def scale(frames: np.ndarray, resize: Resize, flow: str | None = None) -> np.ndarray:
+    """Frames uint8 [T, H, W, 3] scaled as decoding does it: uint8 [T, h, w, 3], or flow [T - 1, h, w, 2]."""
+    scanned = scan_array(frames, 1.0, resize, flow)
+    ((_, pictures),) = read_clips(scanned, np.arange(scanned.count)[None])
+    return pictures
+
+
+def _scaled(frames: np.ndarray, resize: Resize, flow: str | None) -> Iterator[np.ndarray]:
+    scaler, size = Scaler(), target_size(*frames.shape[1:3], resize)
+    for frame in frames:
+        same = frame.shape[:2] == tuple(size)
+        scaled = frame if same else scaler.rgb(av.VideoFrame.from_ndarray(frame, "rgb24"), *size)
+        yield _for_network(scaled, flow)
 
 
 def read_clips(scanned: Scanned, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -3,17 +3,19 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from r23d_jax.errors import UserError
 from r23d_jax.inference import clips as video_clips
-from r23d_jax.inference.classifier import Classifier
 from r23d_jax.inference.clips import Plan, Scanned
 from r23d_jax.inference.sources import VideoSource
 from r23d_jax.transforms.spec import Preprocessing
+
+if TYPE_CHECKING:
+    from r23d_jax.inference.classifier import Classifier
 
 # Frames differ in size where only the short side is fixed; on a canvas of rounded size they share a program.
 _CANVAS = 32
@@ -36,7 +38,7 @@ class VideoResult:
 
 
 def run(
-    network: Classifier,
+    network: "Classifier",
     apply: Callable[[jax.Array], Any],
     sources: Iterable[VideoSource],
     make_plan: Callable[[Scanned], Plan],
@@ -65,7 +67,10 @@ def run(
     def clips():
         for number, source in enumerate(sources):
             try:
-                scanned = video_clips.scan(source.path, size, flow=flow)
+                if source.frames is None:
+                    scanned = video_clips.scan(source.path, size, flow=flow)
+                else:
+                    scanned = video_clips.scan_array(source.frames, source.fps, size, flow)
                 plan = make_plan(scanned)
                 open_videos[number] = source, dataclasses.replace(scanned, frames=None), plan
                 outputs[number] = {}

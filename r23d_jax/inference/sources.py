@@ -3,9 +3,12 @@
 import collections
 import dataclasses
 import glob
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from r23d_jax.errors import UserError
 
@@ -23,10 +26,37 @@ class VideoSource:
     Attributes:
       path: as the user gave it, or below the folder they gave.
       relative: below the folder or the fixed part of the pattern; the bare name of a single file.
+      frames: uint8 [T, H, W, 3] where the video is in memory, else None.
+      fps: frames a second of those.
     """
 
     path: Path
     relative: Path
+    frames: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    fps: float = 0.0
+
+
+def of_array(frames: np.ndarray, fps: float | None) -> VideoSource:
+    """A video that is in memory already.
+
+    Args:
+      frames: uint8 [T, H, W, 3].
+      fps: frames a second.
+
+    Raises:
+      UserError: another shape or type, or no rate.
+    """
+    check_frames(frames, axes=4)
+    if not fps or not 0 < fps < math.inf:
+        raise UserError(f"fps={fps}: say how many frames a second the array has, for example fps=25")
+    return VideoSource(Path("array"), Path("array"), frames, float(fps))
+
+
+def check_frames(frames: np.ndarray, axes: int) -> None:
+    """Raises a `UserError` unless these are uint8 frames [..., T, H, W, 3] with so many axes."""
+    if frames.dtype != np.uint8 or frames.ndim != axes or frames.shape[-1] != 3 or not frames.size:
+        wanted = "uint8 [T, H, W, 3]" if axes == 4 else "uint8 [T, H, W, 3] or [B, T, H, W, 3]"
+        raise UserError(f"frames of type {frames.dtype} and shape {list(frames.shape)}: give {wanted}")
 
 
 def find(arguments: Iterable[str]) -> tuple[list[VideoSource], list[str]]:
@@ -81,6 +111,41 @@ def outputs(sources: list[VideoSource], root: Path, ending: str) -> list[Path]:
         both = [str(source.path) for source, path in zip(sources, paths, strict=True) if path == first]
         raise UserError(f"{' and '.join(both[:2])} would both be written to {first}: give one folder at a time")
     return paths
+
+
+def targets(
+    option: str,
+    given: str | None,
+    found: list[VideoSource],
+    endings: Sequence[str],
+    ending: str,
+    ending_optional: bool = False,
+) -> dict[VideoSource, Path]:
+    """Where an option of `predict` writes for each video: a file for one, a folder for several.
+
+    Args:
+      option: its name, for messages.
+      given: what it was given; None for nothing to write.
+      found: the videos.
+      endings: of file names that it takes.
+      ending: of the files in a folder.
+      ending_optional: a name without an ending is a file for a single video, not a folder.
+
+    Raises:
+      UserError: one file for several videos, or another ending.
+    """
+    if not given:
+        return {}
+    path = Path(given)
+    if path.suffix.lower() in endings:
+        if len(found) > 1:
+            raise UserError(f"{option} {given}: there are {len(found)} videos; name a folder")
+        return dict.fromkeys(found, path)
+    if ending_optional and len(found) == 1 and not path.is_dir():
+        return {found[0]: path.with_name(path.name + ending)}
+    if path.suffix and not path.is_dir() and not ending_optional:
+        raise UserError(f"{option} {given}: must end in {' or '.join(endings)}, or be a folder")
+    return dict(zip(found, outputs(found, path, ending), strict=True))
 
 
 def _matches(pattern: str) -> list[VideoSource]:

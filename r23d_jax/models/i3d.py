@@ -7,14 +7,15 @@ most used (`Mixed_3b.b1b.conv3d`), the classifier at `fc` as in every network he
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from r23d_jax.errors import UserError
-from r23d_jax.models.layers import BatchNorm, Conv, Linear, dropout, max_pool, relu
+from r23d_jax.models.layers import BatchNorm, Conv, Linear, check_clips, dropout, max_pool, relu
 from r23d_jax.models.ops.convolution import convolve
+from r23d_jax.models.registry import WIDTH, Architecture, Shapes, register
 
 _EPSILON = 1e-3
 # DeepMind's statistics decay at .999, which a short fine-tuning would hardly move: as in the other networks.
@@ -116,7 +117,7 @@ class I3D(nnx.Module):
       dropout: probability of element dropout before the head, in training mode only (DeepMind: .5).
       dtype: of convolutions and activations; parameters, statistics, pooled features and logits are float32.
       width: channels of the first convolution, 64 in the published network; everything else scales with it.
-      bn_epsilon: 1e-3 by default.
+      bn_epsilon: of every batch normalisation.
       rngs: `params` initialises; with dropout, the stream `dropout` is kept for calls that bring none.
     """
 
@@ -133,13 +134,13 @@ class I3D(nnx.Module):
         dropout: float = 0.0,
         dtype: jnp.dtype = jnp.float32,
         width: int = 64,
-        bn_epsilon: float | None = None,
+        bn_epsilon: float = _EPSILON,
     ):
         self.in_channels = in_channels
         self.dtype = dtype
         self.dropout = dropout
         self.deterministic = False
-        options = {"epsilon": _EPSILON if bn_epsilon is None else bn_epsilon, "dtype": dtype, "rngs": rngs}
+        options = {"epsilon": bn_epsilon, "dtype": dtype, "rngs": rngs}
         self.Conv3d_1a_7x7 = Unit(in_channels, width, (7, 7, 7), (2, 2, 2), **options)
         self.Conv3d_2b_1x1 = Unit(width, width, (1, 1, 1), **options)
         self.Conv3d_2c_3x3 = Unit(width, 3 * width, (3, 3, 3), **options)
@@ -177,7 +178,7 @@ class I3D(nnx.Module):
         return outputs
 
     def _endpoints(self, video: jax.Array) -> dict[str, jax.Array]:
-        self._check(video)
+        check_clips(video, self.in_channels)
         outputs = {}
         x = video.astype(self.dtype)
         for name in _ORDER:
@@ -185,39 +186,6 @@ class I3D(nnx.Module):
                 x = same_max_pool(x, *_POOLS[name]) if name in _POOLS else getattr(self, name)(x)
             outputs[name] = x
         return outputs
-
-    def _check(self, video: jax.Array) -> None:
-        if video.ndim != 5 or video.shape[-1] != self.in_channels:
-            raise UserError(
-                f"input of shape {tuple(video.shape)}: this network takes [batch, frames, height, width, "
-                f"{self.in_channels}]"
-            )
-        if not jnp.issubdtype(video.dtype, jnp.floating):
-            raise UserError(f"input of type {video.dtype}: normalise the clips to floats first")
-
-
-def create(
-    num_classes: int,
-    *,
-    rngs: nnx.Rngs,
-    frames: int = 64,
-    in_channels: int = 3,
-    dropout: float = 0.0,
-    dtype: jnp.dtype = jnp.float32,
-    width: int = 64,
-    bn_epsilon: float | None = None,
-) -> I3D:
-    """See `models.create`. I3D takes clips of any length, so `frames` changes nothing."""
-    del frames
-    return I3D(
-        num_classes,
-        rngs=rngs,
-        in_channels=in_channels,
-        dropout=dropout,
-        dtype=dtype,
-        width=width,
-        bn_epsilon=bn_epsilon,
-    )
 
 
 def same_max_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:
@@ -229,3 +197,27 @@ def _time_windows(x: jax.Array) -> jax.Array:
     """Means over space and over every two neighbouring time steps: float32 `[B, T' - 1, D]`."""
     x = jnp.mean(x.astype(jnp.float32), axis=(2, 3))
     return (x[:, :-1] + x[:, 1:]) / 2 if x.shape[1] > 1 else x
+
+
+_FIRST_KERNEL = "Conv3d_1a_7x7.conv3d.kernel"
+
+
+def _size(shapes: Shapes) -> dict[str, Any] | None:
+    kernel = shapes.get(_FIRST_KERNEL)
+    if kernel is None or len(kernel) != 5:
+        return None
+    return {} if kernel[4] == 64 else {"width": kernel[4]}
+
+
+register(
+    Architecture(
+        name="i3d",
+        create=I3D,
+        title="I3D",
+        first_kernel=_FIRST_KERNEL,
+        size=_size,
+        kind="3D",
+        options={"width": WIDTH},
+        epsilon=_EPSILON,
+    )
+)

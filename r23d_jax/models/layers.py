@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from r23d_jax.errors import UserError
 from r23d_jax.models.ops.convolution import convolve
 
 _BLOCK = 2**18
@@ -18,8 +19,8 @@ _BLOCK = 2**18
 def normal(key: jax.Array, shape: tuple[int, ...], std: float) -> jax.Array:
     """Normally distributed float32 values, drawn in blocks of one size.
 
-    XLA compiles a draw anew for every shape, which for a whole network took 13 s on two cores; blocks
-    compile once, and outside of a trace they are put together without compiling anything.
+    XLA compiles a draw anew for every shape, which adds up over a network; blocks compile once, and outside of a
+    trace they are put together without compiling anything.
     """
     size = math.prod(shape)
     blocks = [_normal_block(key, index) for index in range(-(-size // _BLOCK))]
@@ -115,8 +116,7 @@ def _normalize(
     """x normalised over all axes but the last, and its mean and biased variance, which carry no gradient.
 
     The variance takes a second pass over x, and so is exact for any mean. The gradient is written out
-    (Ioffe and Szegedy 2015, section 3) because it needs only x and two sums: derived by JAX it kept more,
-    and forward and backward took a third longer on CPU.
+    (Ioffe and Szegedy 2015, section 3) because it needs only x and two sums: derived by JAX it keeps more.
     """
     return _normalize_forward(x, scale, bias, epsilon)[0]
 
@@ -175,7 +175,7 @@ def max_pool(
     """Max-pooling over time, height and width of `[B, T, H, W, C]`, padded with minus infinity.
 
     One axis after the other, since a window's maximum is separable, and as a maximum of shifts: the
-    gradient of `lax.reduce_window` is three times slower on CPU. Equal maxima share the gradient, where
+    gradient of `lax.reduce_window` is slower on CPU. Equal maxima share the gradient, where
     PyTorch gives it to the first.
     """
     for axis, (length, stride, pad) in enumerate(zip(window, strides, padding, strict=True), start=1):
@@ -218,3 +218,13 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
         return x
     kept = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x))
+
+
+def check_clips(video: jax.Array, channels: int) -> None:
+    """Raises a `UserError` unless `video` is normalised clips [B, T, H, W, channels]."""
+    if video.ndim != 5 or video.shape[-1] != channels:
+        raise UserError(
+            f"input of shape {tuple(video.shape)}: this network takes [batch, frames, height, width, {channels}]"
+        )
+    if not jnp.issubdtype(video.dtype, jnp.floating):
+        raise UserError(f"input of type {video.dtype}: normalise the clips to floats first")

@@ -1,9 +1,46 @@
-"""What a built network consists of: its stages in order, and its batch normalisations."""
+"""What a built network consists of: its values by path, its stages in order, its batch normalisations."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
+from r23d_jax.errors import UserError
 from r23d_jax.models.layers import BatchNorm
+
+
+def flatten(model: nnx.Module) -> dict[str, jax.Array]:
+    """Parameters and batch statistics by path: `layer1.0.conv1.0.kernel`, `...scale/bias/mean/var`.
+
+    Of an abstract model (`nnx.eval_shape`) their shapes and dtypes.
+    """
+    state = nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
+    return {".".join(map(str, path)): variable.get_value() for path, variable in state}
+
+
+def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
+    """Sets every parameter and statistic of the model from `values`, keyed as `flatten` keys them.
+
+    Raises:
+      UserError: names every missing and unknown key and every wrong shape, at once; nothing is set then.
+    """
+    state = dict(
+        (".".join(map(str, path)), variable)
+        for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
+    )
+    faults = [f"{key} is missing" for key in state.keys() - values.keys()]
+    faults += [f"{key} is unknown" for key in values.keys() - state.keys()]
+    faults += [
+        f"{key} has shape {tuple(values[key].shape)}, not {tuple(state[key].shape)}"
+        for key in state.keys() & values.keys()
+        if tuple(values[key].shape) != tuple(state[key].shape)
+    ]
+    if faults:
+        raise UserError(f"values do not fit the network: {'; '.join(sorted(faults))}")
+    for key, variable in state.items():
+        variable.set_value(jnp.asarray(values[key], variable.dtype))
 
 
 def stage_names(model: nnx.Module) -> tuple[str, ...]:

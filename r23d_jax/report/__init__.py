@@ -17,7 +17,7 @@ from r23d_jax.report.run import Run, read_run
 from r23d_jax.runtime.files import write_text
 
 if TYPE_CHECKING:
-    from r23d_jax.data.records import VideoDataset
+    from r23d_jax.data.dataset import Dataset
     from r23d_jax.weights.card import Card
 
 _WORST, _SUREST = 6, 4
@@ -25,7 +25,7 @@ _WORST, _SUREST = 6, 4
 
 def write(
     workdir: Path,
-    dataset: "VideoDataset | None" = None,
+    dataset: "Dataset | None" = None,
     weights: "tuple[Mapping[str, Any], Card] | None" = None,
     data_dir: str | None = None,
 ) -> Path:
@@ -58,8 +58,8 @@ def _strips(run: Run, dataset, weights, data_dir) -> tuple[dict[str, list], str]
         return {}, "two networks were fused here; the reports of the streams show what each saw"
     from r23d_jax.report import strips  # JAX and the decoder, which the rest of the page does without
 
-    wrong = numbers.worst(run.scores.scores, run.scores.labels, _WORST)
-    right = numbers.surest(run.scores.scores, run.scores.labels, _SUREST)
+    wrong = numbers.most_wrong(run.scores.scores, run.scores.labels, _WORST)
+    right = numbers.most_confident(run.scores.scores, run.scores.labels, _SUREST)
     try:
         dataset = dataset or strips.open_dataset(run, data_dir)
         weights = weights or strips.load_weights(run)

@@ -1,4 +1,4 @@
-"""The report's charts as inline SVG; colours come from the page's style, so they follow light and dark."""
+"""The report's charts as inline SVG: colours come from the page's style sheet, so they follow light and dark mode."""
 
 import dataclasses
 import math
@@ -8,7 +8,8 @@ import numpy as np
 from markupsafe import Markup
 
 from r23d_jax.report.markup import element
-from r23d_jax.report.numbers import Calibration, thin
+from r23d_jax.report.numbers import Calibration, downsample
+from r23d_jax.runtime.text import shorten
 
 _POINTS = 240
 _WIDTH, _HEIGHT = 360, 210
@@ -17,12 +18,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 34
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One line of a chart, or points where it is measured only now and then.
+    """One line of a chart.
 
     Attributes:
       x, y: float [N].
       style: "a" or "b", the first and the second colour.
-      dots: points joined by a thin line, instead of a line with a band.
+      dots: mark every point, for few points, instead of a line with a band.
     """
 
     x: np.ndarray
@@ -34,13 +35,13 @@ class Series:
 def lines(
     series: Sequence[Series], label: str, x_label: str, write: Callable[[float], str], top: float | None = None
 ) -> Markup:
-    """A line chart from 0 up.
+    """Returns a line chart that begins at 0.
 
     Args:
       series: at least one, none empty.
-      label: what a reader who does not see the chart is told.
+      label: the text alternative.
       x_label: under the axis.
-      write: a value of the y axis as text.
+      write: formats a value of the y axis.
       top: where the y axis ends; by default above the highest value.
     """
     high = max(float(np.max(one.y)) for one in series)
@@ -70,7 +71,7 @@ def lines(
 
 
 def _band(one: Series, at) -> list[Markup]:
-    x, mean, low, high = thin(one.x, one.y, _POINTS)
+    x, mean, low, high = downsample(one.x, one.y, _POINTS)
     parts = []
     if mean is not low:
         outline = [*zip(*at(x, high), strict=True), *reversed(list(zip(*at(x, low), strict=True)))]
@@ -91,7 +92,7 @@ def _dots(one: Series, at) -> list[Markup]:
 
 
 def reliability(result: Calibration, label: str) -> Markup:
-    """Accuracy over confidence, a bar for each bin that has videos, and how many it has, below."""
+    """Returns a reliability diagram: accuracy of each bin over its confidence, and below the number of videos."""
     left, side, gap, low, width = 46, 270, 10, 54, 330
     floor, bottom = 10 + side, 10 + side + gap + low
     parts = []
@@ -124,11 +125,11 @@ def reliability(result: Calibration, label: str) -> Markup:
 
 
 def matrix(counts: np.ndarray, names: Sequence[str], label: str) -> Markup:
-    """The confusion matrix: true classes down, predicted across, shaded by share of the true class."""
+    """Returns the confusion matrix: true classes down, predicted across, shaded by share of the true class."""
     classes = len(names)
     cell = 40 if classes <= 8 else 30 if classes <= 16 else 20 if classes <= 40 else 9
     size = 12 if classes <= 16 else 10 if classes <= 40 else 8
-    shown = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
+    shown = [shorten(name, 24) for name in names]
     margin = 24 + math.ceil(max(map(len, shown)) * size * 0.58)
     side = classes * cell
     every = 1 if classes <= 40 else 9
@@ -150,7 +151,7 @@ def matrix(counts: np.ndarray, names: Sequence[str], label: str) -> Markup:
         x, y = margin + cell * predicted, margin + cell * true
         kind = "right" if true == predicted else "wrong"
         title = None
-        if len(cells) <= 5000:  # a title costs a hundred bytes
+        if len(cells) <= 5000:  # each makes the page longer
             count = f"{counts[true, predicted]} of {counts[true].sum()}"
             title = element("title", f"{names[true]} → {names[predicted]}: {count}")
         box = {"x": x + 0.5, "y": y + 0.5, "width": cell - 1, "height": cell - 1}
@@ -163,7 +164,7 @@ def matrix(counts: np.ndarray, names: Sequence[str], label: str) -> Markup:
 
 
 def ticks(high: float) -> list[float]:
-    """From 0 to at least `high` in three to six equal steps of 1, 2, 2.5 or 5 times a power of ten."""
+    """Returns ticks from 0 to at least `high`, in three to six steps of 1, 2, 2.5 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(high / 4))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power * 5 >= high * 0.999)
     return [round(i * step, 12) for i in range(math.ceil(high / step - 1e-9) + 1)]

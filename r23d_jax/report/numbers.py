@@ -28,7 +28,8 @@ class Calibration:
 
 
 def calibration(scores: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Calibration:
-    """
+    """Returns confidence against accuracy of classified videos.
+
     Args:
       scores: float [V, C], probabilities.
       labels: int [V].
@@ -48,12 +49,12 @@ def calibration(scores: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Cal
 
 
 def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int [C, C], true classes down and predicted classes across."""
+    """Returns int [C, C]: counts with true classes down and predicted classes across."""
     return metrics.sums(scores, labels, np.ones(len(labels), bool))["confusion"]
 
 
 def confusions(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """The most frequent mistakes: `(true, predicted, videos)`, by number of videos, then by share of the class."""
+    """Returns the most frequent mistakes: `(true, predicted, videos)`, by number of videos, then share of the class."""
     off = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     share = off / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     pairs = np.argwhere(off)
@@ -61,8 +62,8 @@ def confusions(matrix: np.ndarray, most: int) -> list[tuple[int, int, int]]:
     return [(true, predicted, int(off[true, predicted])) for true, predicted in pairs[:most]]
 
 
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, for independent trials (E. B. Wilson, 1927)."""
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """Returns Wilson's 95 % interval of a proportion, for independent trials (E. B. Wilson, 1927)."""
     z = 1.959964
     share = right / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
@@ -70,8 +71,8 @@ def interval(right: int, count: int) -> tuple[float, float]:
     return max(0.0, centre - half) if right else 0.0, min(1.0, centre + half) if right < count else 1.0
 
 
-def worst(scores: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """Videos with the largest lead of a wrong class over the true one; each confusion of two classes once.
+def most_wrong(scores: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """Returns the videos with the largest lead of a wrong class over the true one; each pair of classes once.
 
     Returns:
       int rows of `scores`, worst first.
@@ -79,17 +80,17 @@ def worst(scores: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
     predicted = scores.argmax(axis=1)
     lead = scores.max(axis=1) - np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
     rows = [row for row in np.argsort(-lead, kind="stable") if predicted[row] != labels[row]]
-    return _one_each(rows, [(labels[row], predicted[row]) for row in rows], most)
+    return _first_of_each(rows, [(labels[row], predicted[row]) for row in rows], most)
 
 
-def surest(scores: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """Videos that are right with the highest score, each class once; int rows of `scores`."""
+def most_confident(scores: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """Returns the correct videos with the highest scores, each class once, as int rows of `scores`."""
     predicted = scores.argmax(axis=1)
     rows = [row for row in np.argsort(-scores.max(axis=1), kind="stable") if predicted[row] == labels[row]]
-    return _one_each(rows, [labels[row] for row in rows], most)
+    return _first_of_each(rows, [labels[row] for row in rows], most)
 
 
-def _one_each(rows: list, kinds: list, most: int) -> np.ndarray:
+def _first_of_each(rows: list, kinds: list, most: int) -> np.ndarray:
     seen, kept = set(), []
     for row, kind in zip(rows, kinds, strict=True):
         if kind not in seen:
@@ -98,8 +99,8 @@ def _one_each(rows: list, kinds: list, most: int) -> np.ndarray:
     return np.asarray(kept[:most], np.int64)
 
 
-def thin(x: np.ndarray, y: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A long series as `points` means, with the lowest and highest value that went into each.
+def downsample(x: np.ndarray, y: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Averages a long series to `points` means, with the lowest and highest value in each.
 
     Returns:
       x, mean, lowest, highest; the series itself where it is short enough.

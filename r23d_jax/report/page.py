@@ -9,32 +9,32 @@ from markupsafe import Markup
 
 from r23d_jax import config as configs
 from r23d_jax.report import numbers, sections
+from r23d_jax.report.document import document, table
 from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run
-from r23d_jax.report.sections import note, percent, section, table
-from r23d_jax.report.style import CSS
+from r23d_jax.report.sections import note, percent
+from r23d_jax.runtime.text import duration
 
 if TYPE_CHECKING:
     from r23d_jax.report.strips import Strip
 
-# Nothing is loaded and nothing runs, whatever a name contains.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _MISSING = "not recorded"
 
 
 def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
-    """The whole page.
+    """Returns the whole page.
 
     Args:
       run: as read.
       strips: of the "wrong" and the "right" videos, {} without frames.
-      why_not: why there are no strips.
+      why_not: reason for no strips.
     """
     parts = [("result", "Result", _result(run))]
     if "splits" not in run.results:
         parts.append(("curves", "Learning curves", sections.curves(run)))
         if run.scores is None:
-            parts.append(("classes", "Classes", _without_predictions()))
+            text = "This workdir has no predictions.npz: nothing to say on classes, confusions, calibration and clips."
+            parts.append(("classes", "Classes", note(text)))
         else:
             matrix = numbers.confusion(run.scores.scores, run.scores.labels)
             parts += [
@@ -48,22 +48,12 @@ def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
     data = run.results.get("dataset") or run.dataset.get("name") or "an unnamed data set"
     title = f"{arch} on {data}"
     nav = element("nav", [element("a", label, href=f"#{name}") for name, label, _ in parts], aria_label="Sections")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title} · r23d_jax"),
-        element("style", Markup(CSS)),
-    )
-    body = element(
-        "body",
+    return document(
+        title,
         element("header", element("h1", title), element("div", _subtitle(run), class_="soft"), nav),
-        element("main", [content for _, _, content in parts]),
+        element("main", [element("section", element("h2", label), content, id=name) for name, label, content in parts]),
         element("footer", element("p", f"Written by r23d_jax from {run.workdir.resolve().name}/.", class_="soft")),
     )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _subtitle(run: Run) -> str:
@@ -71,7 +61,7 @@ def _subtitle(run: Run) -> str:
     split = results.get("split", run.config.get("dataset.split"))
     init = results.get("init")
     parts = [
-        ("all three splits" if split == "all" else f"split {split}") if split else None,
+        ("all splits" if split == "all" else f"split {split}") if split else None,
         ("from scratch" if init == "scratch" else f"initialised from {init}") if init else None,
         f"step {results['step']:,}" if "step" in results else None,
         f"seed {results['seed']}" if "seed" in results else None,
@@ -91,11 +81,11 @@ _MEASURES = (
 )
 
 
-def _result(run: Run) -> Markup:
+def _result(run: Run) -> list[Any]:
     results = run.results
     if not results:
         text = "This workdir has no results.json: the run has not been evaluated yet, or was stopped before its end."
-        return section("result", "Result", note(text), _facts(run))
+        return [note(text), _facts(run)]
     classes = len(run.scores.class_names) if run.scores is not None else None
     k = str(min(5, classes)) if classes else "5"
     spread = results.get("spread", {})
@@ -113,7 +103,8 @@ def _result(run: Run) -> Markup:
     under = element("p", "Top-1 ", _counted(run), class_="soft")
     protocol = element("p", element("b", "Protocol, of every figure here: "), f"{results.get('protocol', _MISSING)}.")
     head = element("div", element("div", big, under), element("div", measured), class_="head")
-    return section("result", "Result", _warnings(run), head, protocol, _splits(results), _streams(run), _facts(run))
+    tables = (_aggregates(results, k), _splits(results), _streams(run))
+    return [_warnings(run), head, protocol, *tables, _facts(run)]
 
 
 def _value(share: float) -> Markup:
@@ -125,11 +116,11 @@ def _counted(run: Run) -> str:
     results, scores = run.results, run.scores
     videos = results.get("videos_evaluated")
     if not videos or "splits" in results:
-        return f"over {videos} test videos" if videos else ""
+        return f"over {videos} {run.part} videos" if videos else ""
     right = round(results["top1"] * videos)
-    low, high = numbers.interval(right, videos)
+    low, high = numbers.wilson_interval(right, videos)
     text = (
-        f"= {right:,} of {videos:,} test videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
+        f"= {right:,} of {videos:,} {run.part} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
         "(Wilson, as if videos were independent)"
     )
     if scores is not None:
@@ -149,6 +140,15 @@ def _warnings(run: Run) -> list[Markup]:
             text = "is not of the evaluation in results.json; classes, confusions, calibration and clips are from it."
             found.append(note(f"{what} {text}"))
     return found
+
+
+def _aggregates(results: dict[str, Any], k: str) -> Markup | None:
+    """Every way from a video's views to its scores."""
+    rows = [
+        (_code(name), *(_value(scores[key]) if key in scores else _MISSING for key in ("top1", "top5", "mean_class")))
+        for name, scores in results.get("aggregates", {}).items()
+    ]
+    return table(("Views of a video by", "Top-1 %", f"Top-{k} %", "Mean class %"), rows, (1, 2, 3)) if rows else None
 
 
 def _splits(results: dict[str, Any]) -> Markup | None:
@@ -184,7 +184,10 @@ def _facts(run: Run) -> Markup:
     classes = len(run.scores.class_names) if run.scores is not None else None
     fingerprint = results.get("dataset_fingerprint") or run.dataset.get("fingerprint") or ""
     facts = (
-        ("Test videos", f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING),
+        (
+            f"{run.part.capitalize()} videos",
+            f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING,
+        ),
         ("Data set", results.get("dataset") or run.dataset.get("name")),
         ("Split", results.get("split", run.config.get("dataset.split"))),
         ("Classes", classes),
@@ -214,39 +217,23 @@ def _code(text: str | None) -> Markup | None:
     return element("code", text) if text else None
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 3 min 5 s, 2 h 7 min, 6 d 3 h."""
-    seconds = round(seconds)
-    for unit, size, next_unit, next_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // next_size} {next_unit}"
-    return f"{seconds} s"
-
-
-def _without_predictions() -> Markup:
-    text = "This workdir has no predictions.npz: nothing to say on classes, confusions, calibration and clips."
-    return section("classes", "Classes", note(text))
-
-
 # --- configuration --------------------------------------------------------------------------------------
 
 
-def _configuration(run: Run) -> Markup:
+def _configuration(run: Run) -> list[Any]:
     if not run.config:
         text = note("This workdir has no config.json: nothing was trained in it.")
-        return section("configuration", "Configuration", text, _environment(run))
+        return [text, _environment(run)]
     defaults = json.loads(json.dumps(configs.flatten(configs.load("common"))))
     changed = {key: value for key, value in run.config.items() if key not in defaults or defaults[key] != value}
     rows = [(_key(key), _code(_json(value)), _code(_json(defaults.get(key)))) for key, value in changed.items()]
     rest = [(_key(key), _code(_json(value))) for key, value in run.config.items() if key not in changed]
     own = table(("Key", "Value", "Default"), rows) if rows else element("p", "Nothing.")
-    return section(
-        "configuration",
-        "Configuration",
+    return [
         element("details", element("summary", f"Set by this run ({len(rows)})"), own, open="open"),
         element("details", element("summary", f"At their defaults ({len(rest)})"), table(("Key", "Value"), rest)),
         _environment(run),
-    )
+    ]
 
 
 def _environment(run: Run) -> Markup | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.evaluation.predictions import Predictions
-from r23d_jax.evaluation.results import read_results as read_results
+from r23d_jax.evaluation.results import read_results
 from r23d_jax.runtime.files import read_json
 from r23d_jax.training.log import read_metrics
 
@@ -32,6 +32,11 @@ class Run:
     config: dict[str, Any]
     dataset: dict[str, Any]
     environment: dict[str, Any]
+
+    @property
+    def part(self) -> str:
+        """Which videos of the split were evaluated."""
+        return self.results.get("part") or self.config.get("eval.part") or "test"
 
 
 def read_run(workdir: Path) -> Run:
@@ -57,7 +62,7 @@ def read_run(workdir: Path) -> Run:
 
 
 def series(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs (or steps, where a line has none) and finite values of one scalar, float64."""
+    """Returns the epochs (steps in a log without epochs) and finite values of one logged scalar, float64."""
     unit = x_unit(run)
     lines = [line for line in run.metrics if _number(line.get(name)) and _number(line.get(unit))]
     points = np.array([(line[unit], line[name]) for line in lines], np.float64).reshape(-1, 2)
@@ -66,7 +71,7 @@ def series(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def x_unit(run: Run) -> str:
-    """ "epoch", or "step" for a log without epochs."""
+    """Returns "epoch", or "step" for a log without epochs."""
     return "epoch" if any("epoch" in line for line in run.metrics) else "step"
 
 

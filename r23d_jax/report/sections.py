@@ -1,7 +1,6 @@
 """The report's sections on what was learned: curves, classes, confusions, calibration, clips."""
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +9,10 @@ from markupsafe import Markup
 from r23d_jax.evaluation import metrics
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.report import charts, numbers
+from r23d_jax.report.document import table
 from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run, series, x_unit
+from r23d_jax.runtime.text import shorten
 
 if TYPE_CHECKING:
     from r23d_jax.report.strips import Strip
@@ -21,50 +22,26 @@ _SHOWN_CLASSES = 24
 _SHOWN_CONFUSIONS = 12
 
 
-def table(
-    header: Sequence[Any], rows: Sequence[Sequence[Any]], numeric: Sequence[int] = (), caption: str = ""
-) -> Markup:
-    """A table; the columns `numeric` are set to the right. The first cell of a row heads it."""
-    kind = ["n" if i in numeric else None for i in range(len(header))]
-    head = [element("th", cell, scope="col", class_=kind[i]) for i, cell in enumerate(header)]
-    body = [
-        element(
-            "tr",
-            [
-                element("td" if i else "th", cell, scope=None if i else "row", class_=kind[i])
-                for i, cell in enumerate(row)
-            ],
-        )
-        for row in rows
-    ]
-    title = element("caption", caption) if caption else None
-    return element("table", title, element("thead", element("tr", head)), element("tbody", body))
-
-
-def section(name: str, title: str, *content: Any) -> Markup:
-    """One section of the page, reached as `#name`."""
-    return element("section", element("h2", title), content, id=name)
-
-
 def note(*text: Any) -> Markup:
-    """Something the reader should not miss."""
+    """Returns a highlighted paragraph."""
     return element("p", text, class_="note", role="note")
 
 
 def percent(share: float, digits: int = 1) -> str:
+    """Returns a share of 1 as a percentage."""
     return f"{100 * share:.{digits}f}{_NBSP}%"
 
 
 def score(share: float) -> str:
-    """A softmax score; one that rounds to 0 or 100 % says on which side of it it is."""
+    """Returns a softmax score in percent; near 0 and 100 % as a bound."""
     if 0 < share < 0.001:
         return f"<{_NBSP}0.1{_NBSP}%"
     return f">{_NBSP}99.9{_NBSP}%" if 0.999 < share < 1 else percent(share)
 
 
 def label(name: str) -> Markup:
-    """A class's name: breakable before its capitals, and shortened where it is absurdly long."""
-    shown = name if len(name) <= 60 else f"{name[:59]}…"
+    """Returns a class's name, breakable before its capitals, and shortened above 60 letters."""
+    shown = shorten(name, 60)
     words = [part for piece in re.split(r"(?<=[a-z0-9_/])(?=[A-Z])", shown) for part in (element("wbr"), piece)]
     return element("span", words[1:], title=name if shown != name else None)
 
@@ -72,14 +49,14 @@ def label(name: str) -> Markup:
 # --- learning curves ------------------------------------------------------------------------------------
 
 
-def curves(run: Run) -> Markup:
-    """Loss, accuracy, learning rate, gradient, speed and data wait over the run."""
+def curves(run: Run) -> list[Any]:
+    """Draws loss, accuracy, learning rate, gradient norm, speed and data wait over the run."""
     unit = x_unit(run)
     figures = [figure for spec in _CURVES if (figure := _curve(run, unit, *spec)) is not None]
     if not figures:
         reason = "metrics.jsonl has no line of training" if run.metrics else "this workdir has no metrics.jsonl"
         text = f"Nothing to draw: {reason} (an evaluation alone writes none)."
-        return section("curves", "Learning curves", note(text))
+        return [note(text)]
     logged, _ = series(run, "loss")
     text = (
         f"{len(logged):,} line{'s' if len(logged) > 1 else ''} of the log, each the mean of the steps since the line "
@@ -87,52 +64,45 @@ def curves(run: Run) -> Markup:
     )
     if len(logged) > 240:
         text += " A point of a curve is the mean of several lines; the band runs from the lowest to the highest."
-    return section("curves", "Learning curves", element("p", text), element("div", figures, class_="charts"))
+    return [element("p", text), element("div", figures, class_="charts")]
 
 
-# Scalar, title, how its values are written, top of the axis, what the last value is called.
+# Scalar, title, how its values are written, top of the axis, and what the caption says: the last value or the median.
 _CURVES = (
-    ("loss", "Loss", "{:g}", None),
-    ("accuracy", "Accuracy", "{:.0%}", 1.0),
-    ("lr", "Learning rate", "{:g}", None),
-    ("grad_norm", "Norm of the gradient", "{:g}", None),
-    ("clips_per_second", "Clips a second", "{:g}", None),
-    ("data_wait", "Share of time waiting for data", "{:.0%}", None),
+    ("loss", "Loss", "{:g}", None, "last"),
+    ("accuracy", "Accuracy", "{:.0%}", 1.0, "last"),
+    ("lr", "Learning rate", "{:g}", None, "last"),
+    ("grad_norm", "Norm of the gradient", "{:g}", None, "last"),
+    ("clips_per_second", "Clips a second", "{:g}", None, "median"),
+    ("data_wait", "Share of time waiting for data", "{:.0%}", None, "median"),
 )
 
 
-def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | None) -> Markup | None:
+def _curve(run: Run, unit: str, name: str, title: str, style: str, top: float | None, said: str) -> Markup | None:
     x, y = series(run, name)
     if not len(x):
         return None
-    drawn = [charts.Series(x, y)]
-    write = style.format
 
     def precise(value):
         return percent(value) if "%" in style else f"{value:.4g}" if value > 1e-9 * y.max() else "0"
 
+    drawn = [charts.Series(x, y)]
     extreme = f", lowest {precise(y.min())}" if name == "loss" else ""
-    caption = f"{precise(y[-1])} at the end{extreme}"
-    if name == "clips_per_second":
-        caption = f"median {np.median(y):.4g}"
-    elif name == "data_wait":
-        caption = f"median {percent(float(np.median(y)))}"
+    caption = [f"{precise(y[-1])} at the end{extreme}" if said == "last" else f"median {precise(np.median(y))}"]
     told = f"{title} by {unit}: {precise(y[0])} in the first line, {precise(y[-1])} in the last{extreme}."
     if name == "accuracy":
-        tested = _tested(run, unit)
-        if tested is not None:
+        caption = [element("span", class_="key"), " training clips, as augmented: ", *caption]
+        if (tested := _tested(run, unit)) is not None:
+            final = percent(tested.y[-1], 2)
             drawn.append(tested)
-            told += f" Top-1 on the test videos: {percent(tested.y[-1], 2)} at the end."
-        key = [element("span", class_="key"), " training clips, as augmented: ", caption]
-        if tested is not None:
-            key += [element("br"), element("span", class_="key b"), " test videos: ", percent(tested.y[-1], 2)]
-        caption = key
-    chart = charts.lines(drawn, told, unit, write, top)
+            told += f" Top-1 on the {run.part} videos: {final} at the end."
+            caption += [element("br"), element("span", class_="key b"), f" {run.part} videos: ", final]
+    chart = charts.lines(drawn, told, unit, style.format, top)
     return element("figure", element("b", title), chart, element("figcaption", caption))
 
 
 def _tested(run: Run, unit: str) -> charts.Series | None:
-    """Top-1 on the test videos: during the run, and the final one if it belongs to the last step logged."""
+    """Top-1 on the evaluated videos: during the run, and the final one if it belongs to the last step logged."""
     x, y = series(run, "eval_top1")
     last = max((line for line in run.metrics if "loss" in line), key=lambda line: line.get("step", 0), default={})
     final = run.results.get("top1")
@@ -144,23 +114,23 @@ def _tested(run: Run, unit: str) -> charts.Series | None:
 # --- classes --------------------------------------------------------------------------------------------
 
 
-def classes(scores: Predictions, matrix: np.ndarray) -> Markup:
-    """A bar for every class, worst first."""
+def classes(scores: Predictions, matrix: np.ndarray) -> list[Any]:
+    """Draws a bar for every class, lowest accuracy first."""
     accuracy = metrics.per_class(matrix)
     count = matrix.sum(axis=1)
     tested = np.flatnonzero(count)
     order = tested[np.argsort(accuracy[tested], kind="stable")]
     bars = [_bar(scores.class_names[i], accuracy[i], int(matrix[i, i]), int(count[i])) for i in order]
-    text = "Share of each class's test videos that are recognised, lowest first."
+    text = "Share of each class's videos that are recognised, lowest first."
     untested = [str(scores.class_names[i]) for i in np.flatnonzero(count == 0)]
     if untested:
-        text += f" Without a test video: {', '.join(untested)}."
+        text += f" Without a video: {', '.join(untested)}."
     content = [element("p", text), element("ol", bars[:_SHOWN_CLASSES], class_="bars")]
     if len(bars) > _SHOWN_CLASSES:
         rest = bars[_SHOWN_CLASSES:]
         folded = element("ol", rest, class_="bars")
         content.append(element("details", element("summary", f"The other {len(rest)} classes"), folded))
-    return section("classes", "Classes", content)
+    return content
 
 
 def _bar(name: str, share: float, right: int, count: int) -> Markup:
@@ -169,12 +139,12 @@ def _bar(name: str, share: float, right: int, count: int) -> Markup:
     return element("li", element("span", name, title=name), element("span", fill, class_="track"), figures)
 
 
-def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
-    """The confusion matrix, and its largest entries as a table."""
+def confusions(scores: Predictions, matrix: np.ndarray) -> list[Any]:
+    """Draws the confusion matrix, with its largest entries as a table."""
     names = [str(name) for name in scores.class_names]
     wrong = int(matrix.sum() - np.trace(matrix))
     if not wrong:
-        return section("confusions", "Confusions", element("p", f"None: all {matrix.sum()} test videos are right."))
+        return [element("p", f"None: all {matrix.sum()} videos are right.")]
     told = (
         f"Confusion matrix of {len(names)} classes, true classes down and predicted classes across: "
         f"{np.trace(matrix)} of {matrix.sum()} videos on the diagonal. A table of the largest entries off it follows."
@@ -194,11 +164,11 @@ def confusions(scores: Predictions, matrix: np.ndarray) -> Markup:
     listed = table(header, rows, (2, 3), "The most frequent confusions")
     chart = element("div", charts.matrix(matrix, names, told), class_="scroll", tabindex="0")
     style = "side" if len(names) <= 12 else None
-    return section("confusions", "Confusions", text, element("div", chart, listed, class_=style))
+    return [text, element("div", chart, listed, class_=style)]
 
 
-def calibration(scores: Predictions) -> Markup:
-    """Reliability diagram, expected calibration error, and the bins as a table."""
+def calibration(scores: Predictions) -> list[Any]:
+    """Draws the reliability diagram, with expected calibration error and the bins as a table."""
     result = numbers.calibration(scores.scores, scores.labels)
     sure = float(scores.scores.max(axis=1).mean())
     right = float(np.mean(scores.scores.argmax(axis=1) == scores.labels))
@@ -233,38 +203,46 @@ def calibration(scores: Predictions) -> Markup:
     bins = table(("Confidence", "Videos", "Mean confidence", "Right"), rows, (1, 2, 3))
     figure = element("figure", charts.reliability(result, told), key)
     folded = element("details", element("summary", "The bins as a table"), bins)
-    return section("calibration", "Calibration", element("div", figure, element("div", text, folded), class_="two"))
+    return [element("div", figure, element("div", text, folded), class_="two")]
 
 
 # --- clips ----------------------------------------------------------------------------------------------
 
 
-def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> Markup:
-    """Strips of the most wrong and the most confidently right videos; a table of them without frames."""
+def clips(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> list[Any]:
+    """Shows the most wrong and the most confidently right videos as strips; without frames as a table."""
     content: list[Any] = []
     if why_not:
         content.append(note(f"No frames and activation maps: {why_not}."))
     if run.scores is None:
-        return section("clips", "Clips", content)
+        return content
     if strips:
         content.append(element("p", _EXPLANATION))
-    for kind, title in (("wrong", "Most wrong"), ("right", "Most confidently right")):
+    for kind, title, pick, order in _CHOICES:
+        chosen = pick(run.scores.scores, run.scores.labels, 8)
         content.append(element("h3", title))
-        pick = numbers.worst if kind == "wrong" else numbers.surest
-        if strips:
-            shown = [_strip(run.scores, strip) for strip in strips[kind]]
-        else:
-            shown = [_listed(run.scores, pick(run.scores.scores, run.scores.labels, 8))]
-        if not len(pick(run.scores.scores, run.scores.labels, 1)):
-            shown = [element("p", f"No test video is {kind}.")]
-        elif kind == "wrong":
-            content.append(element("p", "By the lead of the wrong class over the true one; each pair of classes once."))
-        else:
-            content.append(element("p", "By the score of the true class; each class once."))
-        content += shown
-    return section("clips", "Clips", content)
+        if not len(chosen):
+            content.append(element("p", f"No video is {kind}."))
+            continue
+        content.append(element("p", order))
+        content += [_strip(run.scores, one) for one in strips[kind]] if strips else [_listed(run.scores, chosen)]
+    return content
 
 
+_CHOICES = (
+    (
+        "wrong",
+        "Most wrong",
+        numbers.most_wrong,
+        "By the lead of the wrong class over the true one; each pair of classes once.",
+    ),
+    (
+        "right",
+        "Most confidently right",
+        numbers.most_confident,
+        "By the score of the true class; each class once.",
+    ),
+)
 _EXPLANATION = (
     "Frames of the middle clip of each video, cropped and scaled as the network saw them. Under each frame is a "
     "class activation map: where the network found evidence for a class, in space and time, from none (grey) to the "
@@ -311,17 +289,11 @@ def _scores(scores: Predictions, row: int) -> Markup:
 
 
 def _listed(scores: Predictions, rows: np.ndarray) -> Markup:
-    body = []
-    for row in rows:
-        values, true = scores.scores[row], int(scores.labels[row])
-        guess = int(values.argmax())
-        body.append(
-            (
-                element("code", scores.names[row]),
-                label(str(scores.class_names[true])),
-                score(values[true]),
-                label(str(scores.class_names[guess])),
-                score(values[guess]),
-            )
-        )
+    def named(row: int, i: int) -> tuple[Markup, str]:
+        return label(str(scores.class_names[i])), score(scores.scores[row, i])
+
+    body = [
+        (element("code", scores.names[i]), *named(i, scores.labels[i]), *named(i, scores.scores[i].argmax()))
+        for i in rows
+    ]
     return table(("Video", "True", "Score", "Predicted", "Score"), body, (2, 4))

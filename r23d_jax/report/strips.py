@@ -1,4 +1,4 @@
-"""Frames of chosen videos as the network saw them, with its class activation maps over them."""
+"""Frames of chosen videos as the network saw them, with class activation maps below each."""
 
 import base64
 import dataclasses
@@ -11,6 +11,7 @@ import simplejpeg
 
 from r23d_jax import models
 from r23d_jax.data import loader, records
+from r23d_jax.data.dataset import Dataset
 from r23d_jax.data.views import eval_views
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.metrics import softmax
@@ -18,6 +19,7 @@ from r23d_jax.inference import cam
 from r23d_jax.report.run import Run
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.viz import sheet
 from r23d_jax.weights import checkpoint
 from r23d_jax.weights.card import Card
 
@@ -51,7 +53,7 @@ class Strip:
 
 
 def open_dataset(run: Run, data_dir: str | None = None) -> records.VideoDataset:
-    """The data set a run was evaluated on, from where it was then, or from `data_dir`."""
+    """Opens the data set a run was evaluated on, in its folder then or in `data_dir`."""
     name = run.results.get("dataset") or run.dataset.get("name")
     data_dir = data_dir or run.config.get("dataset.data_dir")
     if not name or not data_dir:
@@ -60,7 +62,7 @@ def open_dataset(run: Run, data_dir: str | None = None) -> records.VideoDataset:
 
 
 def load_weights(run: Run) -> tuple[Mapping[str, Any], Card]:
-    """Weights and card of the checkpoint that `results.json` is about."""
+    """Returns flat weights and card of the checkpoint that `results.json` is about."""
     root = run.workdir / "checkpoints"
     found = {path.name: path for path in root.glob("[0-9]*")} if root.is_dir() else {}
     wanted = f"{run.results.get('step', 0):08d}"
@@ -69,10 +71,8 @@ def load_weights(run: Run) -> tuple[Mapping[str, Any], Card]:
     return checkpoint.load_weights(found[wanted])
 
 
-def collect(
-    run: Run, dataset: records.VideoDataset, weights: tuple[Mapping[str, Any], Card], rows: np.ndarray
-) -> list[Strip]:
-    """The strips of some videos, each from the middle clip of its video.
+def collect(run: Run, dataset: Dataset, weights: tuple[Mapping[str, Any], Card], rows: np.ndarray) -> list[Strip]:
+    """Returns the strips of some videos, each from the middle clip of its video.
 
     Args:
       run: with predictions.
@@ -100,13 +100,7 @@ def collect(
     return _encode(drawn)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Drawn:
-    strip: Strip  # without its tiles
-    tiles: np.ndarray  # uint8 [F, rows * H, W, 3]
-
-
-def _clips(dataset: records.VideoDataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
+def _clips(dataset: Dataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
     """The network's input [T, H, W, C] for each video, made by the evaluation's own code."""
     frames = spec.frames or 64  # of a whole video, enough to look at
     plan = eval_views(dataset, positions, frames=frames, stride=spec.stride, views=1, crops=1)
@@ -119,13 +113,16 @@ def _clips(dataset: records.VideoDataset, positions: np.ndarray, spec: Preproces
     return [clips[n] for n in range(len(positions))]
 
 
-def _draw(run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, spec: Preprocessing) -> _Drawn:
+def _draw(
+    run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, spec: Preprocessing
+) -> tuple[Strip, np.ndarray]:
+    """Returns the strip without its tiles, and the tiles as uint8 [F, rows * H, W, 3]."""
     predicted, true = int(run.scores.scores[row].argmax()), int(run.scores.labels[row])
     classes = [predicted] if predicted == true else [predicted, true]
     seen = network(clip[None])
     maps = seen.maps(np.array([classes]), relative=True)
-    frames = to_uint8(clip, spec)
-    shown = np.unique(np.linspace(0, len(frames) - 1, FRAMES).round().astype(int))
+    frames = to_rgb(clip, spec)
+    shown = sheet.spread(len(frames), FRAMES)
     heat = cam.normalise(cam.upsample(maps, *frames.shape[:3], offset=seen.offset))[0][:, shown]
     rows = [frames[shown], *(cam.overlay(frames[shown], one) for one in heat)]
     step = max(1, -(-max(frames.shape[1:3]) // _SIDE))
@@ -139,11 +136,11 @@ def _draw(run: Run, row: int, network: cam.ActivationMapper, clip: np.ndarray, s
         places=[_place(one) for one in heat],
         own=softmax(seen.logits)[0],
     )
-    return _Drawn(strip, tiles)
+    return strip, tiles
 
 
-def to_uint8(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """A normalised clip as frames to look at.
+def to_rgb(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Returns a normalised clip as frames to look at.
 
     Args:
       clip: float [T, H, W, C], C 3 for RGB or 2 for optical flow.
@@ -152,7 +149,7 @@ def to_uint8(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
     Returns:
       uint8 [T, H, W, 3]; of flow red is the horizontal and green the vertical part, both mid-grey at rest.
     """
-    pixels = np.clip(np.rint(clip_transforms.denormalise(clip, spec)), 0, 255).astype(np.uint8)
+    pixels = sheet.to_uint8(clip, spec)
     if pixels.shape[-1] == 2:
         pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 128)], axis=-1)
     return pixels
@@ -168,14 +165,14 @@ def _place(heat: np.ndarray) -> str:
     return f"frame {frame + 1} of {len(heat)}, {down} {across}"
 
 
-def _encode(drawn: list[_Drawn]) -> list[Strip]:
-    """JPEG tiles at the best quality that keeps the page small enough to send around."""
+def _encode(drawn: list[tuple[Strip, np.ndarray]]) -> list[Strip]:
+    """Encodes the tiles at the best JPEG quality that keeps the page small enough to send."""
     tiles = []
     for quality in _QUALITIES:
-        tiles = [[_data_uri(tile, quality) for tile in one.tiles] for one in drawn]
+        tiles = [[_data_uri(tile, quality) for tile in images] for _, images in drawn]
         if sum(len(uri) for uris in tiles for uri in uris) <= _BUDGET:
             break
-    return [dataclasses.replace(one.strip, tiles=uris) for one, uris in zip(drawn, tiles, strict=True)]
+    return [dataclasses.replace(strip, tiles=uris) for (strip, _), uris in zip(drawn, tiles, strict=True)]
 
 
 def _data_uri(image: np.ndarray, quality: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from r23d_jax.runtime.files import cache_dir
+from r23d_jax.runtime.text import bytes_text
 
 
 def enable_cache() -> None:
@@ -50,11 +51,6 @@ class Reported:
             memory = "" if size is None else f", {bytes_text(size)} on each device"
             self._say(f"{self._name} compiled in {taken:.1f} s{memory}")
         return self._program(*arguments)
-
-
-def bytes_text(size: int) -> str:
-    """A size in MiB or GiB."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def planned_bytes(program: jax.stages.Compiled) -> int | None:

@@ -5,12 +5,14 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
 from r23d_jax.errors import one_line
-from r23d_jax.inference.sources import VideoSource
+
+if TYPE_CHECKING:
+    from r23d_jax.inference.sources import VideoSource
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -78,12 +80,12 @@ class Reporter:
         self.problems += 1
         tqdm.write(f"error: {printable(text, sys.stderr)}", file=sys.stderr)
 
-    def failed(self, source: VideoSource, error: Exception) -> None:
+    def failed(self, source: "VideoSource", error: Exception) -> None:
         """The error that a video ended with. Its message names the file, or it is put before it."""
         text = one_line(error)
         self.problem(text if str(source.path) in text else f"{source.path}: {text}")
 
-    def bar(self, sources: Sequence[VideoSource]) -> AbstractContextManager[Iterable[VideoSource]]:
+    def bar(self, sources: Sequence["VideoSource"]) -> AbstractContextManager[Iterable["VideoSource"]]:
         """The videos with a progress bar, where there are several and a person looks."""
         hidden = True if len(sources) < 2 else None
         return tqdm(sources, unit="video", file=sys.stderr, leave=False, disable=hidden)

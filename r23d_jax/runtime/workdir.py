@@ -9,15 +9,17 @@ import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from ml_collections import ConfigDict
 
 from r23d_jax.config import flatten, from_flat
-from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from r23d_jax.data.dataset import Dataset
 
 # Keys that may change between two sessions of one run: they do not change what is learned.
 _FREE = (
@@ -33,7 +35,7 @@ _FREE = (
 )
 
 
-def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:
+def check_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None:
     """Checks that what was begun in `workdir`, if anything, is a run of this config and data set.
 
     Raises:
@@ -42,9 +44,9 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> N
     flat = _json_values(config)
     if (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").glob("*")):
         keys, fingerprint = recorded(workdir)
-        differ = [k for k in flat if not k.startswith(_FREE) and keys[k] != flat[k]]
+        differ = [k for k in {**keys, **flat} if not k.startswith(_FREE) and keys.get(k) != flat.get(k)]
         if differ:
-            shown = ", ".join(f"{k}={keys[k]!r} there, {flat[k]!r} now" for k in differ[:3])
+            shown = ", ".join(f"{k}={keys.get(k)!r} there, {flat.get(k)!r} now" for k in differ[:3])
             raise UserError(f"{workdir}: holds a run of another config ({shown}); use a new workdir")
         if fingerprint != dataset.fingerprint:
             raise UserError(f"{workdir}: holds a run on another build of the data set; use a new workdir")
@@ -64,7 +66,7 @@ def recorded(workdir: Path) -> tuple[dict[str, Any], str]:
         raise UserError(f"{path}: unreadable ({error}); use a new workdir") from None
 
 
-def facts(config: ConfigDict, dataset: VideoDataset) -> dict[str, Any]:
+def facts(config: ConfigDict, dataset: "Dataset") -> dict[str, Any]:
     """What all processes of a run must have alike: every key but where the data lies, and which build it is."""
     keys = {f"config.{key}": value for key, value in _json_values(config).items() if key != "dataset.data_dir"}
     return {**keys, "data set": dataset.full_name, "fingerprint": dataset.fingerprint[:12]}
@@ -81,7 +83,7 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim_workdir(workdir: Path, config: ConfigDict, dataset: VideoDataset) -> None:
+def claim_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None:
     """Writes `config.json`."""
     workdir.mkdir(parents=True, exist_ok=True)
     data = {"name": dataset.full_name, "fingerprint": dataset.fingerprint}

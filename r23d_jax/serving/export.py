@@ -66,7 +66,7 @@ def compare(
         network = classifier.Classifier(made.weights, made.card, dtype)
         size = np.broadcast_to(np.asarray(clips.shape[2:4], np.int32), (len(clips), 2))
         video_of = np.asarray(network.prepare(clips, size))
-        expected = np.asarray(network.logits()(video_of))
+        expected = np.asarray(network(video_of))
         inputs = clips if made.name == "frames" else video_of.astype(np.float32)
         every, first = run([inputs, inputs[:1]])
     difference = max(np.abs(every - expected).max(), np.abs(first - expected[:1]).max())

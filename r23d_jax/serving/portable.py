@@ -68,7 +68,7 @@ def make(
     """Makes a checkpoint portable.
 
     Args:
-      weights, card: from `inference.open_checkpoint`.
+      weights, card: from `weights.loading.load_flat`.
       platforms: of `PLATFORMS`.
       dtype: to compute in.
       frames: of a clip; 0 for the card's.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import adapt
@@ -62,7 +63,7 @@ def _for_input(config, target, ours, source, card) -> tuple[dict[str, Any], list
             f"init_from {config.init_from}: trained on {theirs.input}, the data set is {ours.input}; "
             "--config.init_other_input=true takes these weights all the same"
         )
-    stem = next(name for name in adapt.STEMS if name in target)
+    stem = models.get(config.arch).first_kernel
     wanted, found = target[stem].shape[3], source[stem].shape[3] if stem in source else None
     lines = [] if theirs.input == ours.input else [f"input: {theirs.input} in the source, {ours.input} here"]
     if found in (None, wanted):

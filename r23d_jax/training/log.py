@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from r23d_jax.errors import UserError, one_line
 
+_INPUT_BOUND = 0.2  # share of the time a device may wait for data before the log says so
+
 
 class Log:
     """The log of one run. With `writer=False` (every host but one) it does nothing.
@@ -23,7 +25,8 @@ class Log:
     """
 
     def __init__(self, workdir: Path, total: int, start: int, writer: bool = True):
-        self._writer, self._failed = writer, False
+        self._writer, self._failed, self._warned = writer, False, False
+        self._compiling = True  # up to the first line, whose share of waiting says nothing
         if not writer:
             return
         path = self._path = Path(workdir) / "metrics.jsonl"
@@ -52,11 +55,27 @@ class Log:
                     f"{self._path}: {reason}; what was saved is whole, and the same command continues from there"
                 ) from error
 
-    def progress(self, step: int, text: str) -> None:
-        """Moves the bar to `step`."""
-        if self._writer:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(step - self._bar.n)
+    def progress(self, step: int, means: dict[str, float], regular: bool) -> None:
+        """Moves the bar to `step`, and says once when the run is input-bound.
+
+        Args:
+          step: now.
+          means: what was written.
+          regular: whether the line was due, and not written early for a checkpoint, whose few steps tell little.
+        """
+        if not self._writer:
+            return
+        wait = means["data_wait"]
+        text = f"loss {means['loss']:.3f}, accuracy {means['accuracy']:.2f}, {means['clips_per_second']:.1f} clips/s, "
+        self._bar.set_postfix_str(f"{text}waiting for data {wait:.0%}", refresh=False)
+        self._bar.update(step - self._bar.n)
+        if regular and not self._compiling and not self._warned and wait > _INPUT_BOUND:
+            self._warned = True
+            self.say(
+                f"the run is input-bound: waiting for data {wait:.0%} of the time; raise workers or processes, store "
+                "smaller frames, or see `python -m r23d_jax.benchmark --only loader`"
+            )
+        self._compiling = False
 
     def say(self, text: str) -> None:
         """A line above the bar."""

@@ -1,11 +1,18 @@
 """From the config to the optimizer: schedule, weight decay mask, rates per stage, what is frozen."""
 
+import difflib
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
+
+from r23d_jax.errors import UserError, one_line
 
 Schedule = Callable[[jnp.ndarray | int], jnp.ndarray]
 
@@ -15,32 +22,57 @@ def effective_lr(config: ConfigDict) -> float:
     return config.lr * (config.batch_size / config.lr_batch if config.lr_batch else 1.0)
 
 
+def cosine_study_schedule(init_value: float, decay_steps: int) -> Schedule:
+    """Returns the study's `lr * cos(7/16 * pi * t)`, t from 0 to 1: it ends at a fifth of the rate, not at zero."""
+    return lambda step: init_value * jnp.cos(7 / 16 * math.pi * jnp.minimum(step / decay_steps, 1.0))
+
+
+# Names that are ours. Every other is optax's, `optax.NAME` or `optax.NAME_schedule`.
+_SCHEDULES = {
+    "cosine": optax.cosine_decay_schedule,
+    "cosine_study": cosine_study_schedule,
+    "step": optax.piecewise_constant_schedule,
+}
+
+
 def schedule(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> Schedule:
     """Learning rate at each step.
 
-    `cosine_study` is the study's `lr * cos(7/16 * pi * t)`, t from 0 to 1 over the run: it ends at a fifth
-    of the rate, not at zero. `cosine` is Loshchilov & Hutter's half period to zero.
+    `cosine` is Loshchilov & Hutter's half period to zero, `step` falls at `schedule.milestones`. Of a schedule of
+    optax, the highest rate (`peak_value`, or the `init_value` it falls from) is `lr` and its length (`decay_steps`,
+    `transition_steps`) what is left after the warm-up, unless `schedule.arguments` say otherwise; where it has
+    `warmup_steps` itself, they are `schedule.warmup_epochs`, and its `decay_steps` are those of the whole run.
 
     Args:
       config: the run's config; reads `lr`, `lr_batch`, `batch_size` and `schedule`.
       total_steps: steps of the whole run, warm-up included.
       steps_per_epoch: may be fractional.
-    """
-    peak, name = effective_lr(config), config.schedule.name
-    warmup = min(round(config.schedule.warmup_epochs * steps_per_epoch), total_steps)
-    rest = max(total_steps - warmup, 1)
-    if name == "constant":
-        main = optax.constant_schedule(peak)
-    elif name == "cosine":
-        main = optax.cosine_decay_schedule(peak, rest)
-    elif name == "cosine_study":
 
-        def main(step):
-            return peak * jnp.cos(7 / 16 * math.pi * jnp.minimum(step / rest, 1.0))
+    Raises:
+      UserError: no schedule of that name, or arguments that it does not take.
+    """
+    options, peak = config.schedule, effective_lr(config)
+    warmup = min(round(options.warmup_epochs * steps_per_epoch), total_steps)
+    rest = max(total_steps - warmup, 1)
+    factory = _named("schedule", options.name, _SCHEDULES | _of_optax({"value", "init_value", "peak_value"}))
+    takes = inspect.signature(factory).parameters
+    if options.name == "step":
+        drops = {max(round(share * total_steps) - warmup, 0): options.gamma for share in options.milestones}
+        main = _call("schedule", options, factory, {"init_value": peak, "boundaries_and_scales": drops})
     else:
-        gamma = config.schedule.gamma
-        drops = {max(round(share * total_steps) - warmup, 0): gamma for share in config.schedule.milestones}
-        main = optax.piecewise_constant_schedule(peak, drops)
+        from_zero = "warmup_steps" in takes
+        usual = {
+            "value": peak,
+            "peak_value": peak,
+            "init_value": 0.0 if "peak_value" in takes else peak,
+            "decay_steps": total_steps if from_zero else rest,
+            "transition_steps": rest,
+            "warmup_steps": warmup,
+        }
+        usual = {name: value for name, value in usual.items() if name in takes and name not in options.arguments}
+        main = _call("schedule", options, factory, usual)
+        warmup = 0 if from_zero else warmup
+    _try("schedule", options, lambda: jax.eval_shape(main, jax.ShapeDtypeStruct((), jnp.int32)))
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
@@ -91,17 +123,105 @@ def lr_factors(config: ConfigDict, names: Iterable[str], stages: tuple[str, ...]
 def create(config: ConfigDict, learning_rate: Schedule, factors: Mapping[str, float]) -> optax.GradientTransformation:
     """The optimizer over a flat dict of the parameters that learn.
 
-    SGD is PyTorch's: decay is added to the gradient, then momentum, then the rate. AdamW's decay is
-    decoupled (Loshchilov & Hutter 2019) and scaled by the rate.
+    "sgd" is PyTorch's: decay is added to the gradient, then momentum, then the rate. "adamw"'s decay is decoupled
+    (Loshchilov & Hutter 2019) and scaled by the rate. Any other name is an optimizer of optax, called with
+    `optimizer.arguments`: decay is its own where it has one that a mask can keep from some parameters, else it is
+    added to the gradient.
+
+    Args:
+      config: reads `optimizer`.
+      learning_rate: at each step.
+      factors: of the parameters that learn; see `lr_factors`.
+
+    Raises:
+      UserError: no optimizer of that name, one that needs more than gradients, or arguments that it does not take.
     """
     options = config.optimizer
-    parts = [optax.clip_by_global_norm(options.clip_norm)] if options.clip_norm else []
-    decay = optax.add_decayed_weights(options.weight_decay, mask=lambda params: decay_mask(config, params))
-    if options.name == "adamw":
-        parts += [optax.scale_by_adam(*options.betas), decay]
+    decay_mask(config, factors)  # raises for a parameter of no known kind
+
+    def masked(params):
+        return decay_mask(config, params)
+
+    decay = optax.add_decayed_weights(options.weight_decay, mask=masked)
+    if options.name == "sgd":
+        given = {"decay": options.momentum, "nesterov": options.momentum > 0}
+        own = [decay, _call("optimizer", options, optax.trace, given), optax.scale_by_learning_rate(learning_rate)]
+    elif options.name == "adamw":
+        b1, b2 = options.betas
+        adam = _call("optimizer", options, optax.scale_by_adam, {"b1": b1, "b2": b2})
+        own = [adam, decay, optax.scale_by_learning_rate(learning_rate)]
     else:
-        parts += [decay, optax.trace(options.momentum, nesterov=options.momentum > 0)]
-    parts += [optax.scale_by_learning_rate(learning_rate)]
+        factory = _named("optimizer", options.name, _of_optax({"learning_rate"}))
+        takes = inspect.signature(factory).parameters
+        rate = next((name for name in ("weight_decay", "weight_decay_rate") if name in takes), None)
+        mask = next((name for name in ("mask", "weight_decay_mask") if name in takes), None)
+        given = {"learning_rate": learning_rate}
+        if rate and mask:
+            given |= {rate: options.weight_decay, mask: masked}
+        elif rate:
+            given |= {rate: 0.0}
+        own = [_call("optimizer", options, factory, given)]
+        own = own if rate and mask else [decay, *own]
+    parts = [optax.clip_by_global_norm(options.clip_norm)] if options.clip_norm else []
+    parts += own
     if set(factors.values()) != {1.0}:
         parts += [optax.stateless(lambda updates, _: {k: factors[k] * u for k, u in updates.items()})]
-    return optax.chain(*parts)
+    tx = optax.chain(*parts)
+    _try("optimizer", options, lambda: _dry_run(tx, factors))
+    return tx
+
+
+def _dry_run(tx: optax.GradientTransformation, names: Iterable[str]) -> None:
+    """Raises where the training step would: for arguments of a wrong type, or an update from more than gradients."""
+    params = {name: jax.ShapeDtypeStruct((1, 1), jnp.float32) for name in names}
+    state = jax.eval_shape(tx.init, params)
+    if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
+        raise TypeError("its state has a random key, which no checkpoint holds")
+    jax.eval_shape(tx.update, params, state, params)
+
+
+def _of_optax(needed: set[str]) -> dict[str, Callable[..., Any]]:
+    """The functions of optax with a parameter of one of these names, by name without "_schedule"."""
+    found = {}
+    for name, function in vars(optax).items():
+        routine = inspect.isfunction(function) or isinstance(function, functools.partial)
+        if routine and not name.startswith(("_", "scale_by_")) and needed & set(inspect.signature(function).parameters):
+            found[name.removesuffix("_schedule")] = function
+    return found
+
+
+def _named(key: str, name: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    name = name.removesuffix("_schedule")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
+        raise UserError(f"config.{key}.name={name!r}: there is no such {key}, here or in optax; try {', '.join(near)}")
+    return known[name]
+
+
+def _call(key: str, options: ConfigDict, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Calls an optimizer or schedule with what the config's other keys give and `options.arguments`."""
+    takes, place = inspect.signature(function).parameters, f"config.{key}.arguments"
+    for name in options.arguments:
+        if name in given:
+            raise UserError(f"{place}.{name}: another key of the config already says it; set that one")
+        if name not in takes:
+            free = [other for other in takes if other not in given]
+            near = difflib.get_close_matches(name, free, n=3, cutoff=0.5) or free
+            raise UserError(f"{place}.{name}: {options.name} takes no such argument; try {', '.join(near) or 'none'}")
+    missing = [
+        name
+        for name, parameter in takes.items()
+        if parameter.default is parameter.empty and name not in given and name not in options.arguments
+    ]
+    if missing:
+        raise UserError(f"config.{key}.name={options.name!r}: needs {missing[0]}; set {place}.{missing[0]}")
+    return _try(key, options, lambda: function(**given, **options.arguments))
+
+
+def _try(key: str, options: ConfigDict, action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except (TypeError, ValueError, AttributeError) as error:
+        arguments = f" with {dict(options.arguments)}" if options.arguments else ""
+        reason = one_line(error)
+        raise UserError(f"config.{key}.name={options.name!r}{arguments}: cannot be used ({reason})") from None

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from r23d_jax.data import loader, records, views
-from r23d_jax.training import step
+from r23d_jax.data import loader, views
+from r23d_jax.data.dataset import Dataset
+from r23d_jax.training import setup, step
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import from_config
 
@@ -34,7 +35,7 @@ class Clip:
     stored: np.ndarray
 
 
-def training(config: ConfigDict, dataset: records.VideoDataset, count: int, first_step: int = 0) -> list[Clip]:
+def training(config: ConfigDict, dataset: Dataset, count: int, first_step: int = 0) -> list[Clip]:
     """The first clips of a run's batches, drawn and augmented as `train` does it, bit for bit.
 
     Args:
@@ -44,24 +45,13 @@ def training(config: ConfigDict, dataset: records.VideoDataset, count: int, firs
       first_step: the first batch's number.
     """
     spec = from_config(config, dataset.channels, dataset.flow)
-    augmentation = clip_transforms.Augmentation.from_config(config.augment)
-    transform = jax.jit(clip_transforms.train_transform(spec, augmentation, dataset.class_names, config.dtype))
+    transform = jax.jit(setup.train_transform(config, dataset.class_names, spec))
     rows = min(config.batch_size, count + 1)  # a row follows from itself and, where clips mix, from the next
-    mixing = bool(augmentation.mixup or augmentation.cutmix)
+    mixing = bool(config.augment.mixup or config.augment.cutmix)
+    positions, steps = dataset.subset(config.dataset.split, "train"), math.ceil(count / config.batch_size)
     found: list[Clip] = []
-    with loader.train_batches(
-        dataset,
-        dataset.subset(config.dataset.split, "train"),
-        frames=spec.frames,
-        stride=spec.stride,
-        sampling=config.clip.sampling,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start_step=first_step,
-        num_steps=math.ceil(count / config.batch_size),
-        balanced=config.dataset.balanced,
-        threads=config.workers,
-        prefetch=1,
+    with setup.train_batches(
+        config, dataset, positions, start_step=first_step, num_steps=steps, processes=0, prefetch=1
     ) as stream:
         for number, batch in enumerate(stream, first_step):
             key, _ = step.keys_of(jax.random.key(config.seed), number)
@@ -71,14 +61,14 @@ def training(config: ConfigDict, dataset: records.VideoDataset, count: int, firs
     return found
 
 
-def testing(config: ConfigDict, dataset: records.VideoDataset, count: int) -> list[Clip]:
+def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
     """Views of an evaluation: videos spread evenly over those of the split, of each the middle view.
 
     Args:
       config, dataset, count: as in `training`.
     """
     spec, options = from_config(config, dataset.channels, dataset.flow), config.eval
-    positions = dataset.subset(config.dataset.split, "test")
+    positions = dataset.subset(config.dataset.split, options.part)
     chosen = np.unique(np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int))
     plans = views.plans(
         dataset,
@@ -109,7 +99,7 @@ def _middle(plan: views.Views) -> views.Views:
     return views.Views(**fields, crops=plan.crops)
 
 
-def _clips(dataset: records.VideoDataset, batch: loader.Batch, video, targets, mixing=False) -> Iterator[Clip]:
+def _clips(dataset: Dataset, batch: loader.Batch, video, targets, mixing=False) -> Iterator[Clip]:
     names = [dataset.videos[position].name for position in batch["video"]]
     for row, name in enumerate(names):
         height, width = batch["size"][row]

@@ -1,16 +1,43 @@
-"""From a config or a card to a network, and from a config to the card of what it trains."""
+"""From a config to what it trains: network, optimizer and step, put together in one place for runs and benchmarks."""
 
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from r23d_jax import models
+from r23d_jax.data import loader
+from r23d_jax.data.dataset import Dataset
+from r23d_jax.models.functional import Functional, Weights, weights_of
+from r23d_jax.models.ops import convolution
+from r23d_jax.models.structure import freeze_batch_norm, stage_names
+from r23d_jax.runtime.mesh import replicated
+from r23d_jax.training import optim
+from r23d_jax.training.step import TrainState, init_state, make_train_step
+from r23d_jax.transforms import clip as clip_transforms
+from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights.card import Card
 
 
-def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: Card | None) -> dict[str, Any]:
-    """The arguments of `models.create`, in JSON's types: what a card keeps.
+def steps_of(config: ConfigDict, videos: int) -> int:
+    """Steps of a whole run of this config on so many training videos."""
+    return config.steps or max(1, math.ceil(config.epochs * videos / config.batch_size))
 
-    `origin` is the card of the weights the run starts from: its epsilon holds where the config sets none.
+
+def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: Card | None) -> dict[str, Any]:
+    """Returns the arguments of `models.create`, in JSON's types: what a card keeps.
+
+    Args:
+      config: reads clip.frames and model.
+      classes, in_channels: of the data set.
+      origin: the card of the weights the run starts from: its epsilon holds where the config sets none.
     """
     return {
         "num_classes": classes,
@@ -21,3 +48,99 @@ def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: 
         "layers": list(config.model.layers) or None,
         "bn_epsilon": config.model.bn_epsilon or (origin.bn_epsilon if origin else None),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What a config trains.
+
+    Attributes:
+      model: the network with fresh weights.
+      network: the same as a pure function.
+      params, stats: its fresh weights, flat.
+      stages: its top-level modules in order of depth, the classifier last.
+      learning: names of the parameters that learn.
+      tx: optimizer over those.
+      learning_rate: at each step.
+      step: `(state, batch) -> (state, metrics)`, jitted, the state donated.
+    """
+
+    config: ConfigDict
+    model: nnx.Module
+    network: Functional
+    params: Weights
+    stats: Weights
+    stages: tuple[str, ...]
+    learning: frozenset[str]
+    tx: optax.GradientTransformation
+    learning_rate: optim.Schedule
+    step: Callable[..., Any]
+
+    def state(self, weights: dict[str, Any] | None = None) -> TrainState:
+        """The state before the first step, of fresh weights or of these (parameters and statistics, flat)."""
+        given = {**self.params, **self.stats, **(weights or {})}
+        params, stats = ({name: given[name] for name in part} for part in (self.params, self.stats))
+        return init_state(params, stats, self.tx, self.learning, self.config.ema, self.config.seed)
+
+
+def create(
+    config: ConfigDict,
+    arguments: dict[str, Any],
+    class_names: Sequence[str],
+    spec: Preprocessing,
+    mesh: Mesh,
+    total_steps: int,
+    steps_per_epoch: float,
+) -> Setup:
+    """Puts network, optimizer and training step together.
+
+    Args:
+      config: of the run.
+      arguments: of `models.create`, see `model_arguments`.
+      class_names: in the order of the labels.
+      spec: what the network is fed.
+      mesh: the devices.
+      total_steps, steps_per_epoch: of the run, for the schedule.
+    """
+    model = models.create_from_arguments(config.arch, arguments, config.dtype, config.seed)
+    if config.freeze_batch_norm:
+        freeze_batch_norm(model)
+    network, stages = Functional(model), stage_names(model)
+    params, stats = weights_of(model)
+    factors = optim.lr_factors(config, params, stages)
+    learning = frozenset(name for name, factor in factors.items() if factor)
+    learning_rate = optim.schedule(config, total_steps, steps_per_epoch)
+    tx = optim.create(config, learning_rate, {name: factor for name, factor in factors.items() if factor})
+    step = jax.jit(
+        make_train_step(config, network, tx, learning_rate, learning, train_transform(config, class_names, spec)),
+        donate_argnums=0,
+        out_shardings=replicated(mesh),
+        compiler_options=convolution.compiler_options(),
+    )
+    return Setup(config, model, network, params, stats, stages, learning, tx, learning_rate, step)
+
+
+def train_transform(
+    config: ConfigDict, class_names: Sequence[str], spec: Preprocessing
+) -> clip_transforms.TrainTransform:
+    """The transform of training clips that a config asks for."""
+    augmentation = clip_transforms.Augmentation.from_config(config.augment)
+    return clip_transforms.train_transform(spec, augmentation, class_names, config.dtype)
+
+
+def train_batches(config: ConfigDict, dataset: Dataset, positions: np.ndarray, **options: Any) -> loader.BatchStream:
+    """The batches of a run of this config from `positions`, this host's rows; `options` as `loader.train_batches`."""
+    settings = {
+        "frames": config.clip.frames,
+        "stride": config.clip.stride,
+        "sampling": config.clip.sampling,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "balanced": config.dataset.balanced,
+        "threads": config.workers,
+        "processes": config.processes,
+        "prefetch": config.prefetch,
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+    }
+    return loader.train_batches(dataset, positions, **{**settings, **options})

@@ -145,43 +145,28 @@ def _step(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict
 
 
 def programs(config: ConfigDict, mesh):
-    """`(state, training step, evaluation step, multiply-adds of a clip)`; the steps are jitted, as in `train`."""
+    """`(state, training step, evaluation step, multiply-adds of a clip)`; the steps are jitted, as in a run."""
     import jax
 
     from r23d_jax import models
     from r23d_jax.evaluation.step import make_eval_step
     from r23d_jax.models import summary
-    from r23d_jax.models.functional import Functional, weights_of
     from r23d_jax.models.ops import convolution
-    from r23d_jax.models.structure import freeze_batch_norm, stage_names
     from r23d_jax.runtime.mesh import replicated
-    from r23d_jax.training import optim, setup
-    from r23d_jax.training.step import init_state, make_train_step
+    from r23d_jax.training import setup
     from r23d_jax.transforms import clip as clip_transforms
-    from r23d_jax.transforms.spec import from_config
+    from r23d_jax.transforms import spec as specs
 
-    arguments = setup.model_arguments(config, len(_CLASSES), 3, None)
-    model = models.create_from_arguments(config.arch, arguments, config.dtype, config.seed)
-    if config.freeze_batch_norm:
-        freeze_batch_norm(model)
-    network, spec = Functional(model), from_config(config)
-    params, stats = weights_of(model)
-    factors = optim.lr_factors(config, params, stage_names(model))
-    learning = {name for name, factor in factors.items() if factor}
-    rate = optim.schedule(config, 10**6, 10**3)
-    tx = optim.create(config, rate, {name: factors[name] for name in learning})
-    state = init_state(params, stats, tx, learning, config.ema, config.seed)
-    transform = clip_transforms.train_transform(
-        spec, clip_transforms.Augmentation.from_config(config.augment), _CLASSES, config.dtype
+    arguments, spec = setup.model_arguments(config, len(_CLASSES), 3, None), specs.from_config(config)
+    run = setup.create(config, arguments, _CLASSES, spec, mesh, total_steps=10**6, steps_per_epoch=10**3)
+    evaluate = jax.jit(
+        make_eval_step(run.network, clip_transforms.eval_transform(spec, 1, config.dtype)),
+        out_shardings=replicated(mesh),
+        compiler_options=convolution.compiler_options(),
     )
-    options = {"out_shardings": replicated(mesh), "compiler_options": convolution.compiler_options()}
-    train = jax.jit(make_train_step(config, network, tx, rate, learning, transform), donate_argnums=0, **options)
-    evaluate = jax.jit(make_eval_step(network, clip_transforms.eval_transform(spec, 1, config.dtype)), **options)
-    size = config.clip.size
-    cost = summary.cost(
-        lambda: models.create_from_arguments(config.arch, arguments), (config.clip.frames, size, size, 3)
-    )
-    return jax.device_put(state, replicated(mesh)), train, evaluate, cost.nominal_macs
+    clip = (config.clip.frames, config.clip.size, config.clip.size, 3)
+    cost = summary.cost(lambda: models.create_from_arguments(config.arch, arguments), clip)
+    return jax.device_put(run.state(), replicated(mesh)), run.step, evaluate, cost.nominal_macs
 
 
 def noise(config: ConfigDict) -> dict[str, np.ndarray]:
@@ -221,25 +206,13 @@ def _transfer(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> 
 def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict[str, Any]:
     """Training batches decoded one after another with nothing else going on, once every record has been read."""
     from r23d_jax.data import loader, records
+    from r23d_jax.training import setup
 
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     training = dataset.subset(config.dataset.split, "train")
-    size = {
-        "frames": config.clip.frames,
-        "batch_size": config.batch_size,
-        "threads": config.workers,
-        "processes": config.processes,
-        "prefetch": config.prefetch,
-    }
-    stream = loader.train_batches(
-        dataset,
-        training,
-        stride=config.clip.stride,
-        sampling=config.clip.sampling,
-        seed=config.seed,
-        balanced=config.dataset.balanced,
-        **size,
-    )
+    names = ("batch_size", "prefetch", "processes")
+    size = {name: config[name] for name in names} | {"frames": config.clip.frames, "threads": config.workers}
+    stream = setup.train_batches(config, dataset, training, process_index=0, process_count=1)
     with stream:
         first_epoch = min(-(-len(training) // config.batch_size), 10**4)
         for _ in itertools.islice(stream, first_epoch):
@@ -255,7 +228,7 @@ def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> di
 
 def summary_lines(result: dict[str, Any]) -> list[str]:
     """The figures in lines for the terminal, and which part is the slowest."""
-    from r23d_jax.runtime.compile import bytes_text
+    from r23d_jax.runtime.text import bytes_text
 
     lines = [f"{result['arch']}, {result['batch']} clips of {result['clip']}, {result['dtype']}, {result['device']}"]
     rates = {

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax.models.functional import Functional, Weights
 from r23d_jax.models.ops import convolution
-from r23d_jax.training import optim
+from r23d_jax.training import losses, optim
 
 
 @struct.dataclass
@@ -72,7 +72,7 @@ def make_train_step(
     each part by itself and its running statistics move once a part.
 
     Args:
-      config: reads accumulate, label_smoothing, ema and remat.
+      config: reads accumulate, loss, label_smoothing, ema and remat.
       network: the network.
       tx: optimizer over the learning parameters.
       learning_rate: only to report it.
@@ -82,16 +82,14 @@ def make_train_step(
     Returns:
       The step. Metrics are float32 scalars: loss, accuracy (of the unmixed labels), lr, grad_norm.
     """
-    apply = network.train
+    apply, loss_of = network.train, losses.create(config)
     if config.remat:
         # Keeps what convolutions give, and computes BatchNorm and ReLU again.
         apply = jax.checkpoint(apply, policy=jax.checkpoint_policies.save_only_these_names(convolution.NAME))
 
     def loss_fn(learned, frozen, stats, video, targets, key):
         logits, stats = apply({**learned, **frozen}, stats, video, key)
-        smoothed = optax.smooth_labels(targets, config.label_smoothing) if config.label_smoothing else targets
-        loss = optax.softmax_cross_entropy(logits, smoothed).mean()
-        return loss, (stats, logits)
+        return loss_of(logits, targets).mean(), (stats, logits)
 
     def gradients(learned, frozen, stats, video, targets, key):
         if config.accumulate == 1:
@@ -111,9 +109,9 @@ def make_train_step(
         parts = config.accumulate
         zeros = jax.tree.map(jnp.zeros_like, learned)
         inputs = jnp.arange(parts), _interleave(video, parts), _interleave(targets, parts)
-        (grads, stats), (losses, logits) = jax.lax.scan(part, (zeros, stats), inputs)
+        (grads, stats), (loss, logits) = jax.lax.scan(part, (zeros, stats), inputs)
         grads = jax.tree.map(lambda g: g / parts, grads)
-        return losses.mean(), grads, stats, jnp.swapaxes(logits, 0, 1).reshape(video.shape[0], -1)
+        return loss.mean(), grads, stats, jnp.swapaxes(logits, 0, 1).reshape(video.shape[0], -1)
 
     def step(state, batch):
         augment_key, dropout_key = keys_of(jax.random.wrap_key_data(state.key), state.step)

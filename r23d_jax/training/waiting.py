@@ -16,7 +16,7 @@ class Waiting:
     the loop.
 
     Attributes:
-      seconds: waited so far; whoever reads it may set it back.
+      seconds: waited since the last lap.
     """
 
     def __init__(self):
@@ -34,6 +34,11 @@ class Waiting:
         elif self._last.done() and self._last.exception() is None:
             self.seconds += max(0.0, arrived - max(begun, self._last.result()))
         return batch
+
+    def lap(self) -> float:
+        """Returns the seconds since the last lap, and begins to count anew."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
 
     def step(self, outputs: Any) -> None:
         """Tells what the step just started will give, of arrays that are not donated."""

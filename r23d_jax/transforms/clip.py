@@ -161,6 +161,22 @@ def denormalise(video: np.ndarray, spec: Preprocessing) -> np.ndarray:
     return (np.asarray(video, np.float32) * std + mean) * np.float32(255)
 
 
+def to_pixels(video: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Returns normalised clips as frames to look at.
+
+    Args:
+      video: float [..., H, W, C], C 3 for RGB or 2 for optical flow.
+      spec: how it was normalised.
+
+    Returns:
+      uint8 [..., H, W, 3]; of flow red is the horizontal and green the vertical part, both mid-grey at rest.
+    """
+    pixels = np.clip(np.rint(denormalise(video, spec)), 0, 255).astype(np.uint8)
+    if pixels.shape[-1] == 2:
+        pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 128)], axis=-1)
+    return pixels
+
+
 def _matrix(start: jax.Array, length: jax.Array, limit: jax.Array, stored: int, wanted: int) -> jax.Array:
     """Weights float32 [B, wanted, stored] that map stored pixels to the wanted ones along one axis.
 

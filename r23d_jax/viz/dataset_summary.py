@@ -1,15 +1,16 @@
 """What is in a built data set: counts, durations, sizes and losses, as JSON values and as a table."""
 
-import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r23d_jax.data.records import VideoDataset, VideoRecord
+from r23d_jax.data.dataset import PARTS, VideoRecord
+from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import read_json
+from r23d_jax.runtime.text import bytes_text, duration, shorten
 
 _REPORT = "build_report.json"
 _SHOWN = 5  # of many values or losses
@@ -23,72 +24,65 @@ _LOSSES = {
 
 
 def summarise(dataset: VideoDataset) -> dict[str, Any]:
-    """All that is known without decoding a frame, as JSON values. Durations are in seconds.
+    """Returns all that is known without decoding a frame, as JSON values. Durations are in seconds.
 
     `losses` come from the build's report; without it only the unreadable videos are known.
     """
     videos, files = dataset.videos, [path for path in dataset.path.rglob("*") if path.is_file()]
     report = _read(dataset.path / _REPORT)
+    found = {split: {video.splits[split] for video in videos} for split in dataset.splits}
+    parts = {split: [part for part in PARTS if part != "val" or part in found[split]] for split in found}
     by_label: list[list[VideoRecord]] = [[] for _ in dataset.class_names]
     for video in videos:
         by_label[video.label].append(video)
-    sizes = Counter(f"{video.height}x{video.width}" for video in videos)
     return {
         "dataset": dataset.full_name,
         "path": str(dataset.path),
         "fingerprint": dataset.fingerprint,
         "input": "RGB" if dataset.flow is None else f"{dataset.flow} optical flow",
         "config": dataset.config,
-        "videos": len(videos),
         "frames": sum(video.num_frames for video in videos),
         "seconds": round(sum(map(_seconds, videos)), 3),
         "classes": len(dataset.class_names),
         "shards": sum(".array_record-" in path.name for path in files),
         "bytes_on_disk": sum(path.stat().st_size for path in files),
-        "splits": _sides(dataset, videos),
-        "duration": _spread(map(_seconds, videos)),
+        **_counts(parts, videos),
         "frames_per_video": _spread(video.num_frames for video in videos),
-        "frame_rates": _counts(Counter(round(video.fps, 2) for video in videos), "fps"),
-        "sizes": _counts(sizes, "size"),
-        "groups": _groups(videos),
+        "frame_rates": _frequencies("fps", (round(video.fps, 2) for video in videos)),
+        "sizes": _frequencies("size", (f"{video.height}x{video.width}" for video in videos)),
         "per_class": [
-            {
-                "label": name,
-                "videos": len(own),
-                "splits": _sides(dataset, own),
-                "duration": _spread(map(_seconds, own)),
-                "groups": _groups(own),
-            }
-            for name, own in zip(dataset.class_names, by_label, strict=True)
+            {"label": name, **_counts(parts, own)} for name, own in zip(dataset.class_names, by_label, strict=True)
         ],
         "losses": {key: list(report.get(key, [])) for key in _LOSSES} | {"unreadable": dataset.unreadable},
     }
 
 
 def table(facts: dict[str, Any]) -> str:
-    """The same for a terminal."""
+    """Returns the same for a terminal."""
+    splits = facts["splits"].items()
+    durations = _spread_text(facts["duration"], " s"), _spread_text(facts["frames_per_video"], " frames")
+    rates = [f"{one['fps']:g} a second ({one['videos']:,})" for one in facts["frame_rates"]]
+    sizes = [f"{one['size']} ({one['videos']:,})" for one in facts["sizes"]]
     lines = [
         f"{facts['dataset']} in {facts['path']}",
         f"{_many(facts['videos'], 'video')}, {_many(facts['frames'], 'frame')} of {facts['input']}, "
-        f"{_time(facts['seconds'])}, {_many(facts['classes'], 'class', 'classes')}; "
-        f"{_bytes(facts['bytes_on_disk'])} in {_many(facts['shards'], 'shard')}",
+        f"{duration(facts['seconds'])}, {_many(facts['classes'], 'class', 'classes')}; "
+        f"{bytes_text(facts['bytes_on_disk'])} in {_many(facts['shards'], 'shard')}",
         f"fingerprint {facts['fingerprint']}",
         "",
-        *(f"split {split}: {_side_text(sides)}" for split, sides in facts["splits"].items()),
-        f"durations:   {_spread_text(facts['duration'], ' s')}; {_spread_text(facts['frames_per_video'], ' frames')}",
-        f"frame rates: {_values(facts['frame_rates'], 'fps', '{:g} a second')}",
-        f"frames:      {_values(facts['sizes'], 'size', '{}')}, height x width",
-        f"groups:      {_many(facts['groups'], 'source video')}" if facts["groups"] else "groups:      none",
-        "",
-        *_rows(facts),
+        *(f"split {split}: {_side_text(sides)}" for split, sides in splits),
+        f"durations:   {'; '.join(durations)}",
+        f"frame rates: {_list(rates)}",
+        f"frames:      {_list(sizes)}, height x width",
     ]
-    if not facts["groups"]:
-        lines = [line for line in lines if not line.startswith("groups:")]
-    for split, sides in facts["splits"].items():
-        for side in ("train", "test"):
+    if facts["groups"]:
+        lines += [f"groups:      {_many(facts['groups'], 'source video')}"]
+    lines += ["", *_classes(facts)]
+    for split, sides in splits:
+        for side in (part for part in sides if part != "neither"):
             without = [row["label"] for row in facts["per_class"] if not row["splits"][split][side]]
             if without and sides[side]:
-                lines += ["", f"split {split} has no {side} video of {_first(without)}"]
+                lines += ["", f"split {split} has no {side} video of {_list(without)}"]
     for key, text in _LOSSES.items():
         if lost := facts["losses"][key]:
             lines += ["", f"{_many(len(lost), 'video')} {text}:", *(f"  {_loss(one)}" for one in lost[:_SHOWN])]
@@ -98,27 +92,37 @@ def table(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rows(facts: dict[str, Any]) -> list[str]:
+def _classes(facts: dict[str, Any]) -> list[str]:
     """The table of classes, aligned."""
     splits, groups = list(facts["splits"]), bool(facts["groups"])
-    head = ["class", "videos", *(f"train/test {split}" for split in splits), "shortest", "median", "longest"]
+    parts = {split: [part for part in facts["splits"][split] if part != "neither"] for split in splits}
+    sides = [f"{'/'.join(parts[split])} {split}" for split in splits]
+    head = ["class", "videos", *sides, "shortest", "median", "longest"]
     rows = [head + ["groups"] * groups]
     for row in facts["per_class"]:
-        sides = [f"{row['splits'][split]['train']}/{row['splits'][split]['test']}" for split in splits]
+        sides = ["/".join(str(row["splits"][split][part]) for part in parts[split]) for split in splits]
         times = [f"{row['duration'][key]:.1f} s" if row["videos"] else "" for key in ("least", "median", "most")]
-        name = row["label"] if len(row["label"]) <= _NAME else row["label"][: _NAME - 1] + "…"
-        rows.append([name, f"{row['videos']:,}", *sides, *times] + [str(row["groups"])] * groups)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    aligned = [
-        "  ".join([row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    return [aligned[0], "-" * len(aligned[0]), *aligned[1:]]
+        rows.append(
+            [shorten(row["label"], _NAME), f"{row['videos']:,}", *sides, *times] + [str(row["groups"])] * groups
+        )
+    columns: list[list[str]] = []
+    for column in zip(*rows, strict=True):
+        align, width = str.rjust if columns else str.ljust, max(map(len, column))
+        columns.append([align(cell, width) for cell in column])
+    lines = ["  ".join(row) for row in zip(*columns, strict=True)]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
-def _sides(dataset: VideoDataset, videos: Sequence[VideoRecord]) -> dict[str, dict[str, int]]:
-    counts = {split: Counter(video.splits[split] for video in videos) for split in dataset.splits}
-    return {split: {side: count[side] for side in ("train", "test", "neither")} for split, count in counts.items()}
+def _counts(parts: Mapping[str, Sequence[str]], videos: Sequence[VideoRecord]) -> dict[str, Any]:
+    """What is counted of the whole data set and of each class; `parts` are those of each split."""
+    sides = {split: Counter(video.splits[split] for video in videos) for split in parts}
+    return {
+        "videos": len(videos),
+        "splits": {split: {part: sides[split][part] for part in parts[split]} for split in parts},
+        "duration": _spread(map(_seconds, videos)),
+        # Source videos, where the names say them: one group of one class.
+        "groups": len({(video.label, video.group) for video in videos if video.group >= 0}),
+    }
 
 
 def _seconds(video: VideoRecord) -> float:
@@ -126,22 +130,15 @@ def _seconds(video: VideoRecord) -> float:
 
 
 def _spread(values: Iterable[float]) -> dict[str, float]:
-    values = sorted(values)
-    if not values:
-        return {"least": 0, "median": 0, "most": 0}
+    values = sorted(values) or [0]
     found = {"least": values[0], "median": statistics.median(values), "most": values[-1]}
     return {key: round(value, 3) for key, value in found.items()}
 
 
-def _counts(counts: Counter, name: str) -> list[dict[str, Any]]:
-    """The most frequent first."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item))
+def _frequencies(name: str, values: Iterable[Any]) -> list[dict[str, Any]]:
+    """How many videos have each value, the most frequent first."""
+    ordered = sorted(Counter(values).items(), key=lambda item: (-item[1], item))
     return [{name: value, "videos": count} for value, count in ordered]
-
-
-def _groups(videos: Sequence[VideoRecord]) -> int:
-    """Source videos, where the names say them: one group of one class."""
-    return len({(video.label, video.group) for video in videos if video.group >= 0})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -155,17 +152,6 @@ def _many(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _bytes(count: int) -> str:
-    power = min(max(1, int(math.log10(max(count, 1)) // 3)), 3)
-    return f"{count / 1000**power:,.1f} {('kB', 'MB', 'GB')[power - 1]}"
-
-
 def _side_text(sides: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {side}" for side, count in sides.items() if count or side != "neither")
 
@@ -175,13 +161,9 @@ def _spread_text(spread: dict[str, float], unit: str) -> str:
     return f"{least}{unit} each" if least == most else f"{least} to {most}{unit}, median {median}"
 
 
-def _values(counts: list[dict[str, Any]], name: str, form: str) -> str:
-    shown = [f"{form.format(one[name])} ({one['videos']:,})" for one in counts[:_SHOWN]]
-    return ", ".join(shown) + (f" and {len(counts) - _SHOWN:,} others" if len(counts) > _SHOWN else "")
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} other classes" if len(names) > _SHOWN else "")
+def _list(texts: Sequence[str]) -> str:
+    """The first few, and how many others there are."""
+    return ", ".join(texts[:_SHOWN]) + (f" and {len(texts) - _SHOWN:,} others" if len(texts) > _SHOWN else "")
 
 
 def _loss(one: Any) -> str:

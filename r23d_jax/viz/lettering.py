@@ -10,7 +10,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @functools.cache
 def font(size: int, bold: bool = False) -> Font:
-    """DejaVu Sans, which matplotlib brings along and which has most alphabets."""
+    """Returns DejaVu Sans of that size in pixels: matplotlib installs it, and it has most alphabets."""
     import matplotlib
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
@@ -19,7 +19,7 @@ def font(size: int, bold: bool = False) -> Font:
 
 
 def shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
-    """The text, or as much of it as fits into `width` pixels and an ellipsis."""
+    """Returns the text, or as much of it as fits into `width` pixels with an ellipsis."""
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(text + "…", font) > width:
@@ -28,13 +28,13 @@ def shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str
 
 
 def wrap(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int, lines: int) -> list[str]:
-    """The text in lines of at most `width` pixels, broken anywhere: names have few spaces. The last is shortened."""
+    """Returns the text in lines of at most `width` pixels, broken anywhere, the last one shortened."""
     wrapped = []
     while text and len(wrapped) < lines - 1 and draw.textlength(text, font) > width:
         end = len(text)
         while end > 1 and draw.textlength(text[:end], font) > width:
             end -= 1
-        # Rather after a separator, if one is near the end of the line, a folder's before others.
+        # Names have few spaces: break after a slash near the end of the line, else after another separator.
         nice = text.rfind("/", end * 2 // 3, end) + 1 or max(text.rfind(mark, end * 2 // 3, end) + 1 for mark in "_- ")
         wrapped.append(text[: nice or end])
         text = text[nice or end :]

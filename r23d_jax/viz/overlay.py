@@ -1,4 +1,4 @@
-"""Burns predictions into a copy of a video: labels with bars, and where the network looked."""
+"""Copies of videos annotated with predictions: labels with bars, and class activation maps."""
 
 import bisect
 import dataclasses
@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw
 from r23d_jax.data.video import Scaler, Video, display_size, target_size
 from r23d_jax.errors import UserError
 from r23d_jax.inference import cam, runner
-from r23d_jax.inference.classifier import Classifier
+from r23d_jax.inference.classifier import Classifier, Prediction, top_labels
 from r23d_jax.inference.runner import VideoResult
 from r23d_jax.viz import lettering
+from r23d_jax.viz.timeline import edges_of
 
 ENDINGS = (".mp4", ".gif")
 _LABELS = 3
@@ -27,7 +28,7 @@ _GIF_SHORT_SIDE, _GIF_FPS, _GIF_FRAMES = 200, 12.5, 1500
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """What to show over a stretch of the video.
+    """The labels to show for a part of the video.
 
     Attributes:
       start, end: seconds; `end` is not part of it.
@@ -84,14 +85,25 @@ def write(path: Path, video: Path, fps: float, segments: Sequence[Segment], heat
         temporary.unlink(missing_ok=True)
 
 
+def write_prediction(path: Path, prediction: Prediction, clf: Classifier, with_heat: bool = False) -> None:
+    """Writes a video's annotated copy; `with_heat` with class activation maps of its first label under the labels."""
+    spans, scores = prediction.windows()
+    edges = edges_of(spans)
+    segments = [
+        Segment(start, end, [(row["label"], row["score"]) for row in top_labels(mean, clf.labels, _LABELS)])
+        for start, end, mean in zip(edges[:-1], edges[1:], scores, strict=True)
+    ]
+    result = prediction.result
+    heat = class_heat(clf, result, int(np.argmax(prediction.scores))) if with_heat else None
+    write(path, result.source.path, result.scanned.fps, segments, heat)
+
+
 def class_heat(network: Classifier, result: VideoResult, label: int) -> Heat:
-    """Where the network saw a class in a video.
+    """Returns the class activation map of a class over a video.
 
-    A moment with a quarter of the video's strongest evidence is shown half as bright: on one plain scale a single
-    strong moment would leave all others dark.
-
-    The clips are run a second time: keeping the maps of every class while predicting would take more memory
-    than a long video leaves.
+    Brightness is the square root of a frame's highest evidence over the video's: on a linear scale one strong moment
+    would leave all others dark. The clips are run a second time, as the maps of all classes of a long video would not
+    fit into memory.
 
     Args:
       network: the result is its.
@@ -127,8 +139,7 @@ def class_heat(network: Classifier, result: VideoResult, label: int) -> Heat:
 
 
 def blend(frame: np.ndarray, heat: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """A frame with a map over the part that the network saw; the rest is dark, and grey as that part is: the only
-    colour is the map's.
+    """Lays a map over the part of a frame that the network saw; the frame turns grey, and dark outside that part.
 
     Args:
       frame: uint8 [H, W, 3].
@@ -148,10 +159,12 @@ def blend(frame: np.ndarray, heat: np.ndarray, box: tuple[float, float, float, f
 
 
 def _clips_by_frame(indices: np.ndarray, count: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each frame of the file a clip that shows it and the place in that clip, -1 where none does.
+    """Returns for each frame of the file a clip with it and its place in the clip, -1 where there is none.
 
-    A frame that the clip's stride or frame rate leaves out takes the one before it; `step` is how many frames
-    of the file a frame of a clip stands for.
+    Args:
+      indices: int [clips, T], frames of the file.
+      count: frames of the file.
+      step: frames of the file that a clip's last frame stands for; the others stand for all up to the next one.
     """
     clip_of, place_of = np.full(count, -1), np.full(count, -1)
     for row, clip in enumerate(indices):
@@ -164,7 +177,7 @@ def _clips_by_frame(indices: np.ndarray, count: int, step: int) -> tuple[np.ndar
 
 
 def _annotated(video, fps, segments, heat, short_sides, every) -> Iterator[np.ndarray]:
-    """uint8 [H, W, 3], even sizes, every so many frames of the video."""
+    """Yields every `every`-th frame, annotated: uint8 [H, W, 3] of even height and width."""
     scaler, size, panels = Scaler(), None, {}
     with Video(video) as opened:
         for number, decoded in enumerate(opened.frames()):
@@ -192,7 +205,7 @@ def _segment_at(segments: Sequence[Segment], seconds: float) -> int:
 
 
 def _panel(segment: Segment, height: int, width: int) -> np.ndarray:
-    """The labels, to go below a frame of that size: uint8 [h, width, 3], h even."""
+    """Draws the labels for below a frame of that size: uint8 [h, width, 3], h even."""
     size = max(11, min(height, width) // 20)
     font, line, margin = lettering.font(size), round(size * 1.45), size // 2
     # Always the same height, so that every frame of the video has the same size.
@@ -232,7 +245,7 @@ def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float, wanted: Pat
                 f"{wanted}: the video is longer than the {_GIF_FRAMES / fps:.0f} s that a GIF is good for; "
                 f"write {wanted.with_suffix('.mp4').name}"
             )
-        # The octree is the one method that is not slower than everything else together.
+        # The fastest method: the others take longer than decoding and drawing.
         images.append(Image.fromarray(frame).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
     # GIF counts in hundredths of a second, so the frames differ by one of them to keep the time.
     times = [10 * round(100 * number / fps) for number in range(len(images) + 1)]

@@ -1,12 +1,14 @@
-"""A picture of clips: a row each, made from the very arrays that the network is fed, brought back to pixels."""
+"""A contact sheet: one row for each clip, from the very arrays that the network is fed."""
 
 import dataclasses
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from r23d_jax.runtime.files import write_bytes
 from r23d_jax.training.preview import Clip
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
@@ -33,7 +35,7 @@ class _Paint:
 
 
 def draw(clips: Sequence[Clip], spec: Preprocessing, title: str, note: str, columns: int = 8) -> Image.Image:
-    """A row a clip: labels and name, the stored frame that it begins with, and evenly chosen frames of the clip.
+    """Draws a row for each clip: labels and name, its first frame as stored, and evenly chosen frames of the clip.
 
     Args:
       clips: at least one.
@@ -51,7 +53,7 @@ def draw(clips: Sequence[Clip], spec: Preprocessing, title: str, note: str, colu
     stored_left = _MARGIN + _TEXT
     left = stored_left + max(before) + 5 * _GAP
     size = (left + places * (tile[0] + _GAP) - _GAP + _MARGIN, _HEAD + len(clips) * (tile[1] + _ROW_GAP) + _MARGIN)
-    paint = _optical_flow(clips, spec) if spec.channels == "flow" else _pictures(spec)
+    paint = _optical_flow(clips, spec) if spec.channels == "flow" else _rgb(spec)
 
     sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -63,7 +65,7 @@ def draw(clips: Sequence[Clip], spec: Preprocessing, title: str, note: str, colu
     pen.text((_MARGIN, 12), shorten(pen, title, font(15, bold=True), room), _INK, font(15, bold=True))
     pen.text((_MARGIN, 34), shorten(pen, notes, font(12), room), _PALE, font(12))
     pen.text((stored_left, _HEAD - 18), "as stored", _PALE, font(11))
-    for place, frame in enumerate(_spread(lengths[0], places) if len(lengths) == 1 else [0]):
+    for place, frame in enumerate(spread(lengths[0], places) if len(lengths) == 1 else [0]):
         name = f"frame {frame + 1}" if place == 0 else f"{frame + 1}"
         pen.text((left + place * (tile[0] + _GAP), _HEAD - 18), name, _PALE, font(11))
     for row, clip in enumerate(clips):
@@ -73,7 +75,7 @@ def draw(clips: Sequence[Clip], spec: Preprocessing, title: str, note: str, colu
         _write_names(pen, clip, (_MARGIN, y), tile[1])
         stored = Image.fromarray(paint.stored(clip.stored)).resize((before[row], tile[1]), Image.Resampling.LANCZOS)
         _paste(sheet, pen, stored, (stored_left, y))
-        for place, picture in enumerate(paint.video(clip.video[_spread(len(clip.video), places)])):
+        for place, picture in enumerate(paint.video(clip.video[spread(len(clip.video), places)])):
             large = Image.fromarray(picture).resize(tile, Image.Resampling.NEAREST)
             _paste(sheet, pen, large, (left + place * (tile[0] + _GAP), y))
     if paint.key is not None:
@@ -82,18 +84,15 @@ def draw(clips: Sequence[Clip], spec: Preprocessing, title: str, note: str, colu
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    """Writes the picture, of the kind that its ending names, whole or not at all."""
+    """Writes the picture in the format that its ending names, one of `ENDINGS`, whole or not at all."""
+    data = io.BytesIO()
+    sheet.save(data, "PNG" if path.suffix.lower() == ".png" else "JPEG", quality=92)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        sheet.save(temporary, quality=92)  # of a JPEG; a PNG has none
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, data.getvalue())
 
 
-def _spread(length: int, count: int) -> np.ndarray:
-    """At most `count` frames of `length`, evenly chosen, the first and the last among them."""
+def spread(length: int, count: int) -> np.ndarray:
+    """Returns the indices of at most `count` of `length` frames, evenly chosen, the first and the last among them."""
     return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))
 
 
@@ -119,11 +118,13 @@ def _write_names(pen: ImageDraw.ImageDraw, clip: Clip, corner: tuple[int, int], 
             y += 15
 
 
-def _pictures(spec: Preprocessing) -> _Paint:
-    def video(clip):
-        return np.clip(np.rint(clip_transforms.denormalise(clip, spec)), 0, 255).astype(np.uint8)
+def to_uint8(clip: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Returns a normalised clip, float [T, H, W, C], as the stored values: uint8 of the same shape."""
+    return np.clip(np.rint(clip_transforms.denormalise(clip, spec)), 0, 255).astype(np.uint8)
 
-    return _Paint(stored=lambda frame: frame, video=video)
+
+def _rgb(spec: Preprocessing) -> _Paint:
+    return _Paint(stored=lambda frame: frame, video=lambda clip: to_uint8(clip, spec))
 
 
 def _optical_flow(clips: Sequence[Clip], spec: Preprocessing) -> _Paint:
@@ -146,11 +147,11 @@ def _optical_flow(clips: Sequence[Clip], spec: Preprocessing) -> _Paint:
 
 
 def flow_colours(field: np.ndarray, full: float) -> np.ndarray:
-    """Motion in colours: the hue of its direction (right is red), the paler the slower, white at rest.
+    """Returns motion as colours: direction as hue (right is red), speed as saturation, white at rest.
 
     Args:
       field: float [..., 2], x to the right and y down.
-      full: speed of the full colour, and of all above it.
+      full: speed from which on the colour is fully saturated.
 
     Returns:
       uint8 [..., 3].

@@ -11,8 +11,6 @@ from r23d_jax.errors import UserError
 Tensors = Mapping[str, np.ndarray]
 _SHOWN, _SHOWN_ERRORS = 6, 12
 
-STEMS = ("stem.0.kernel", "Conv3d_1a_7x7.conv3d.kernel")  # first kernels of the ResNets and of I3D
-
 
 @dataclasses.dataclass
 class Report:
@@ -65,6 +63,7 @@ def fit(
     source: Tensors,
     target: Mapping[str, Any],
     *,
+    first_kernel: str,
     image: bool,
     transplant: bool,
     fresh: Sequence[str],
@@ -76,6 +75,7 @@ def fit(
     Args:
       source: by our paths, our layouts.
       target: path -> anything with `shape`.
+      first_kernel: path of the kernel whose input channels may be other than the source's.
       image: the source is a 2D network: its kernels are repeated over time.
       transplant: 3D kernels may be summed over time where the target's are 2D.
       fresh: endings of paths that may be missing; left to the caller.
@@ -91,7 +91,9 @@ def fit(
         leaf = path.rsplit(".", 1)[1]
         if path in source:
             try:
-                values[path] = _fit_one(path, source[path], tuple(wanted.shape), image, transplant, report)
+                values[path] = _fit_one(
+                    path, source[path], tuple(wanted.shape), path == first_kernel, image, transplant, report
+                )
             except ValueError as error:
                 errors.append(str(error))
         elif leaf in implied:
@@ -106,7 +108,7 @@ def fit(
 
 
 def _fit_one(
-    path: str, value: np.ndarray, shape: tuple[int, ...], image: bool, transplant: bool, report: Report
+    path: str, value: np.ndarray, shape: tuple[int, ...], first: bool, image: bool, transplant: bool, report: Report
 ) -> np.ndarray:
     value = _to_float32(path, value, report)
     if value.shape == shape:
@@ -114,7 +116,7 @@ def _fit_one(
         return np.array(value, order="C")  # a copy: what was read may be mapped from a file that changes later
     same_but = [axis for axis, (a, b) in enumerate(zip(value.shape, shape, strict=False)) if a != b]
     if value.ndim == len(shape) == 5 and set(same_but) <= {0, 3}:
-        if 3 in same_but and path in STEMS and value.shape[3] == 3:
+        if 3 in same_but and first and value.shape[3] == 3:
             value = other_channels(value, shape[3])
             report.channels.append(path)
         if value.shape[0] != shape[0] and image and value.shape[0] == 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import read_json
 from r23d_jax.transforms.spec import Preprocessing
@@ -27,7 +28,7 @@ class Card:
     Attributes:
       arch: a name of `models.NAMES`.
       model: the other arguments of `models.create`: num_classes, frames, in_channels, dropout, and, where
-        they differ from the published network, width and layers.
+        they differ from the published network, its own options (width and layers of a ResNet).
       labels: class names in the order of the logits; empty where the source did not carry them.
       preprocessing: what the weights were trained on; `predict` and `eval` obey it.
       bn_epsilon: epsilon of every batch normalisation.
@@ -71,19 +72,17 @@ class Card:
 
 
 _SIDES = range(1, 1 << 14)  # pixels, frames: what no edited card may exceed, or memory runs out instead
-_MODEL = {
-    "num_classes": range(1, 1 << 20),
-    "frames": _SIDES,
-    "in_channels": _SIDES,
-    "width": _SIDES,
-    "layers": None,
-    "dropout": None,
-    "bn_epsilon": None,
+_ARGUMENTS = {
+    "num_classes": lambda value: _whole(range(1, 1 << 20), value),
+    "frames": lambda value: _whole(_SIDES, value),
+    "in_channels": lambda value: _whole(_SIDES, value),
+    "dropout": lambda value: _number(value) and 0 <= value < 1,
+    "bn_epsilon": lambda value: value is None or _positive(value),
 }
 
 
 def _check(card: Card) -> None:
-    """Raises a `ValueError` for a value of the wrong type or out of range, naming it.
+    """Raises a `ValueError` for a value of the wrong type or out of range, naming it; a `UserError` for the network.
 
     A card comes from outside, and what it says is used long after it was read.
     """
@@ -108,19 +107,22 @@ def _check(card: Card) -> None:
         "bn_epsilon": not _positive(card.bn_epsilon),
     }
     if isinstance(model, dict):
-        wrong |= {f"model.{key}": key not in _MODEL for key in model}
-        for key, allowed in _MODEL.items():
-            if key in model and allowed is not None:
-                wrong[f"model.{key}"] = not _whole(allowed, model[key])
-        layers, epsilon, dropout = model.get("layers"), model.get("bn_epsilon"), model.get("dropout", 0)
-        wrong["model.layers"] = layers is not None and not (isinstance(layers, list) and _whole(_SIDES, *layers))
-        wrong["model.bn_epsilon"] = epsilon is not None and not _positive(epsilon)
-        wrong["model.dropout"] = not (_number(dropout) and 0 <= dropout < 1)
+        architecture = models.get(card.arch)
+        wrong |= {f"model.{key}": not _is_argument(architecture, key, value) for key, value in model.items()}
         wrong["labels"] = bool(card.labels) and model.get("num_classes", len(card.labels)) != len(card.labels)
         wrong["mean and std"] = model.get("in_channels", len(spec.mean)) != len(spec.mean)
     found = [name for name, is_wrong in wrong.items() if is_wrong]
     if found:
         raise ValueError(f"{found[0]} cannot be what it says")
+
+
+def _is_argument(architecture: models.Architecture, key: str, value: Any) -> bool:
+    """Whether `models.create` takes this argument for this network."""
+    if key in _ARGUMENTS:
+        return _ARGUMENTS[key](value)
+    if key not in architecture.options:  # configs have keys that not every network has; None and 64 ask for nothing
+        return value is None or (key, value) == ("width", 64)
+    return value is None or architecture.options[key].check(value)
 
 
 def _size(value: Any) -> bool:
@@ -147,7 +149,7 @@ def read_card(folder: Path) -> Card:
         return Card.from_dict(read_json(path))
     except FileNotFoundError:
         raise UserError(f"{folder}: no {FILE_NAME} in it, so it is not a checkpoint of r23d_jax") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a readable weights card ({error})") from None
 
 

@@ -89,12 +89,6 @@ def best_step(workdir: Path) -> int | None:
     return max(scored, key=lambda step: (scores[step], step), default=None)
 
 
-# --- a run's checkpoints --------------------------------------------------------------------------------
-
-
-# --- starting from another checkpoint -------------------------------------------------------------------
-
-
 # --- files ----------------------------------------------------------------------------------------------
 
 

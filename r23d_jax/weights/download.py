@@ -12,6 +12,7 @@ from pathlib import Path
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.runtime.files import cache_dir
 from r23d_jax.weights import registry
+from r23d_jax.weights.family import File
 
 _CHUNK = 1 << 18
 _TIMEOUT = 30.0  # seconds without a byte
@@ -35,7 +36,7 @@ def fetch(name: str) -> Path:
     return paths[0]
 
 
-def _fetch_file(file: registry.File) -> Path:
+def _fetch_file(file: File) -> Path:
     path = cache_dir() / file.name
     wanted = cache_dir() / file.member if file.member else path
     if file.member and wanted.is_file():
@@ -53,7 +54,7 @@ def _fetch_file(file: registry.File) -> Path:
     return _extract(path, file.member, wanted) if file.member else path
 
 
-def _download(file: registry.File, partial: Path, path: Path) -> None:
+def _download(file: File, partial: Path, path: Path) -> None:
     """Downloads into `partial`, going on from what an interrupted attempt left there."""
     have = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(file.url, headers={"User-Agent": "r23d_jax"})
@@ -93,13 +94,13 @@ def _copy(response, out, name: str, done: int, total: int | None) -> int:
     return done
 
 
-def _refuse_full_disk(file: registry.File, partial: Path, total: int | None) -> None:
+def _refuse_full_disk(file: File, partial: Path, total: int | None) -> None:
     free = shutil.disk_usage(partial.parent).free
     if total is not None and total > free:
         raise UserError(f"{file.name}: {total >> 20} MiB, but only {free >> 20} MiB free in {partial.parent}")
 
 
-def _check(file: registry.File, path: Path, by_hand: str) -> None:
+def _check(file: File, path: Path, by_hand: str) -> None:
     """Removes and refuses a file that is not the published one. Without a published hash: at least not a page."""
     if file.sha256:
         with path.open("rb") as stream:

@@ -11,8 +11,6 @@ from r23d_jax.errors import UserError
 from r23d_jax.weights import adapt, families
 from r23d_jax.weights.card import Card
 
-# What the PyTorch classes of those names use; other weights need it set after loading.
-_PYTORCH_EPSILON = {"i3d": 1e-3}
 ENDINGS = (".pth", ".pt", ".safetensors")
 
 
@@ -29,12 +27,12 @@ def to_state_dict(values: Mapping[str, np.ndarray], card: Card) -> tuple[dict[st
     Raises:
       UserError: with every tensor that has no name there.
     """
-    arch = models.canonical(card.arch)
-    naming, table = families.export_table(arch, values)
+    family = families.writer(models.canonical(card.arch))
+    table, project, usual = family.table(values), family.naming.project, family.naming.epsilon
     dtypes = card.extra.get("dtypes", {})
     stored = {path: _as(value, dtypes[path]) if path in dtypes else value for path, value in values.items()}
     state, errors = table.export(stored)
-    adapt.raise_all(card.arch, f"cannot be written with the names of {naming}", errors)
+    adapt.raise_all(card.arch, f"cannot be written with the names of {project}", errors)
     state = {name: np.ascontiguousarray(value) for name, value in state.items()}
     counters = card.extra.get("num_batches_tracked")
     if counters is None:  # trained here: PyTorch's modules want the counters, and do not use them
@@ -42,8 +40,7 @@ def to_state_dict(values: Mapping[str, np.ndarray], card: Card) -> tuple[dict[st
     for path, count in counters.items():
         name = table.to_source(f"{path}.mean")[0].removesuffix(".running_mean")
         state[f"{name}.num_batches_tracked"] = np.asarray(count, np.int64)
-    notes = [f"{len(state)} tensors with the names of {naming}"]
-    usual = _PYTORCH_EPSILON.get(arch, 1e-5)
+    notes = [f"{len(state)} tensors with the names of {project}"]
     if card.bn_epsilon != usual:
         notes.append(
             f"these weights need epsilon {card.bn_epsilon:g} in every BatchNorm; PyTorch's default is {usual:g}"

@@ -9,9 +9,11 @@ import numpy as np
 
 from r23d_jax import models
 from r23d_jax.errors import UserError
+from r23d_jax.models.registry import Architecture, Shapes
 from r23d_jax.weights import adapt, architecture, download, families, readers, registry
 from r23d_jax.weights.card import Card
-from r23d_jax.weights.families import presets
+from r23d_jax.weights.families.datasets import kinetics400
+from r23d_jax.weights.family import Family, Published
 from r23d_jax.weights.mapping import Table
 
 _COUNTER = ".num_batches_tracked"
@@ -32,12 +34,12 @@ class Imported:
     notes: list[str]
 
 
-def locate(source: str | Path) -> tuple[Path, registry.Published | None]:
+def locate(source: str | Path) -> tuple[Path, Published | None]:
     """The path that a source means: a file, folder or TensorFlow prefix, or a published name, fetched."""
     path = Path(source)
     if path.exists() or path.with_name(path.name + ".index").exists():
         return path, None
-    if str(source) not in registry.REGISTRY and (path.suffix or len(path.parts) > 1):
+    if str(source) not in registry.published() and (path.suffix or len(path.parts) > 1):
         raise UserError(f"{source}: no such file or folder")
     published = registry.get(str(source))
     return download.fetch(published.name), published
@@ -107,10 +109,11 @@ def convert(
         arguments["num_classes"] = len(labels) if labels else 400
     if in_channels:
         arguments["in_channels"] = in_channels
-    target = architecture.leaves(architecture.abstract(arch, arguments))
+    target = models.flatten(architecture.abstract(arch, arguments))
     values, wrong = adapt.fit(
         ours,
         target,
+        first_kernel=models.get(arch).first_kernel,
         image=family.image,
         transplant=theirs is not None and theirs != models.canonical(arch),
         fresh=family.fresh,
@@ -138,56 +141,51 @@ def convert(
 
 
 def _networks(
-    family: families.Family, shapes: architecture.Shapes, arch: str | None, origin: str, errors: Sequence[str]
+    family: Family, shapes: Shapes, arch: str | None, origin: str, errors: Sequence[str]
 ) -> tuple[str | None, str]:
     """`(what the weights are, what they are to become)`; the first is None for a 2D network."""
-    if arch is not None:
-        models.canonical(arch)
-    if family.image or family.archs == ("i3d",):
-        if arch is None and len(family.archs) > 1:
-            fitting = [name for name in family.archs if _same_depth(name, shapes)]
-            raise UserError(f"{origin}: a 2D ResNet: say with --arch what to inflate it to: {', '.join(fitting)}")
+    named = None if arch is None else models.get(arch)
+    if family.image:
+        if named is None and len(family.archs) > 1:
+            fitting = [name for name in family.archs if _has_blocks(models.get(name), shapes)]
+            raise UserError(f"{origin}: a 2D network: say with --arch what to inflate it to: {', '.join(fitting)}")
         chosen = arch or family.archs[0]
         if models.canonical(chosen) not in family.archs:
             raise UserError(f"{origin}: {family.name} weights cannot become {chosen}, only {', '.join(family.archs)}")
-        return (None if family.image else "i3d"), chosen
+        return None, chosen
     try:
-        found = architecture.describe(shapes)
-        if arch is not None and _is_named(arch, found, family):
-            return models.canonical(arch), arch
+        if named is not None and _is_meant(named, shapes, family):
+            return named.name, arch
         theirs = architecture.recognise(shapes, family.archs, origin)
     except UserError as error:
         raise UserError("; ".join([str(error) if origin in str(error) else f"{origin}: {error}", *errors])) from None
-    spec = models.SPECS.get(models.canonical(arch or theirs))
-    # R2D's stem is another sum; and blocks are neither dropped nor doubled.
-    if spec is None or (arch is not None and (spec.stem == "frames" or spec.layers != found.layers)):
+    if named is not None and not _has_blocks(named, shapes):
         raise UserError(f"{origin}: these are weights of {theirs}, which cannot become {arch}")
     return theirs, arch or theirs
 
 
-def _is_named(arch: str, found: architecture.Described, family: families.Family) -> bool:
-    """Whether the weights are of the network that was named: of the published size, or of no published one."""
-    spec = models.SPECS.get(models.canonical(arch))
-    if spec is None or not architecture.fits(spec, found, any_size=True):
-        return False
-    published_size = found.layers == spec.layers and found.width == 64
-    others = any(architecture.fits(models.SPECS[name], found, any_size=False) for name in family.archs)
-    return published_size or not others
+def _is_meant(named: Architecture, shapes: Shapes, family: Family) -> bool:
+    """Whether the weights are of the network that was named: of its published size, or of no published one."""
+    if named.fits(shapes, any_size=False):
+        return True
+    others = any(models.get(name).fits(shapes, any_size=False) for name in family.archs)
+    return named.fits(shapes, any_size=True) and not others
 
 
-def _same_depth(name: str, shapes: architecture.Shapes) -> bool:
-    found, spec = architecture.describe(shapes), models.SPECS[name]
-    return spec.layers == found.layers and spec.bottleneck == found.bottleneck
+def _has_blocks(target: Architecture, shapes: Shapes) -> bool:
+    """Whether a network has these blocks, of any width and kind, so that the tensors may be fitted to it.
+
+    R2D never has: its first kernel is another sum.
+    """
+    size = target.size(shapes) if target.first_kernel in shapes else None
+    return size is not None and size.keys() <= {"width"}
 
 
-def _identify(read: readers.TensorFile, family: families.Family) -> registry.Published | None:
+def _identify(read: readers.TensorFile, family: Family) -> Published | None:
     """The publication that a file is, by its hash."""
     blob = ""
-    if family.archs == ("i3d",) and read.format != "safetensors" and read.path.is_file():
-        blob = download.git_blob_sha1(read.path)
-    elif read.format == "tensorflow":
-        data = read.path / read.file if read.path.is_dir() else read.path.with_name(read.file)
-        blob = download.git_blob_sha1(data)
+    if any(file.git_blob for published in family.published for file in published.files):
+        blob = download.git_blob_sha1((read.path if read.path.is_dir() else read.path.parent) / read.file)
     return registry.identify(read.sha256, blob)
 
 
@@ -223,8 +221,8 @@ def _counters(tensors: Mapping[str, np.ndarray], table: Table) -> dict[str, int]
 
 def _card(
     read: readers.TensorFile,
-    family: families.Family,
-    published: registry.Published | None,
+    family: Family,
+    published: Published | None,
     theirs: str | None,
     arch: str,
     arguments: Mapping[str, object],
@@ -239,22 +237,21 @@ def _card(
         preprocessing = published.preprocessing
     else:
         preprocessing = family.preprocessing(theirs or canonical, channels, frames)
-        if family.name in ("torchvision", "vmz") and frames is None and theirs is not None:
+        if family.clip_lengths and frames is None and theirs is not None:
             notes.append(f"the file does not say how long its clips were: taken to be {preprocessing.frames} frames")
     model = {
         "num_classes": classes,
         "frames": frames or preprocessing.frames or 64,
         "in_channels": channels,
         "dropout": 0.0,
-        **{key: arguments[key] for key in ("width", "layers") if key in arguments},
+        **{key: arguments[key] for key in models.get(arch).options if key in arguments},
     }
-    spec_epsilon = 1e-3 if canonical == "i3d" else models.SPECS[theirs or canonical].epsilon
     return Card(
         arch=arch,
         model=model,
         labels=_labels(labels, classes, family, published, report, notes),
         preprocessing=preprocessing,
-        bn_epsilon=spec_epsilon if family.epsilon is None else family.epsilon,
+        bn_epsilon=models.get(theirs or canonical).epsilon if family.epsilon is None else family.epsilon,
         init=_init(read, family, published, theirs, canonical, report),
         source={
             "file": read.file,
@@ -271,8 +268,8 @@ def _card(
 def _labels(
     labels: Sequence[str] | None,
     classes: int,
-    family: families.Family,
-    published: registry.Published | None,
+    family: Family,
+    published: Published | None,
     report: adapt.Report,
     notes: list[str],
 ) -> tuple[str, ...]:
@@ -283,18 +280,18 @@ def _labels(
     if "fc.kernel" in report.fresh:
         return ()
     if published is not None:
-        return presets.kinetics400() if published.labels == "kinetics400" else ()
+        return kinetics400() if published.labels == "kinetics400" else ()
     if classes == 400 and family.kinetics:
         notes.append("400 classes: taken to be Kinetics-400's in their published order; --labels says otherwise")
-        return presets.kinetics400()
+        return kinetics400()
     notes.append(f"the names of its {classes} classes are not known: give them with --labels")
     return ()
 
 
 def _init(
     read: readers.TensorFile,
-    family: families.Family,
-    published: registry.Published | None,
+    family: Family,
+    published: Published | None,
     theirs: str | None,
     arch: str,
     report: adapt.Report,

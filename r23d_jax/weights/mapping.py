@@ -58,6 +58,7 @@ TORCH = Scheme(
     linear={"kernel": ".weight", "bias": ".bias"},
     out_first=True,
 )
+COUNTERS = {r".*\.num_batches_tracked": "BatchNorm counters"}  # of TORCH, for `unused`
 CAFFE2 = Scheme(
     conv={"kernel": "_w"},
     norm={"scale": "_s", "bias": "_b", "mean": "_rm", "var": "_riv"},  # _riv holds the variance itself

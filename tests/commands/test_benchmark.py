@@ -8,6 +8,7 @@ from fake_videos import run  # noqa: F401
 
 from r23d_jax import benchmark
 from r23d_jax.errors import UserError
+from r23d_jax.training import speed
 
 SMALL = ("--arch", "f_r2d_18", "--batch", "2", "--clip", "4x16x16", "--rounds", "2", "--seconds", "0.05")
 SMALL += ("--config.model.width=4", "--config.model.layers=1,1,1,1", "--config.clip.resize=20,24")
@@ -25,7 +26,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture
 def shell(run, monkeypatch):  # noqa: F811
-    monkeypatch.setitem(benchmark._MATMUL, "cpu", 64)
+    monkeypatch.setitem(speed._MATMUL, "cpu", 64)
     return lambda *arguments: run(benchmark.main, *arguments)
 
 

@@ -17,8 +17,7 @@ from r23d_jax import browse
 from r23d_jax import config as configs
 from r23d_jax.data import loader, views
 from r23d_jax.data.records import VideoDataset
-from r23d_jax.training import step
-from r23d_jax.training.preview import testing, training
+from r23d_jax.training import preview, step
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import from_config
 from r23d_jax.viz import dataset_summary
@@ -75,7 +74,7 @@ def seen_in_training(config, dataset, steps):
 def test_training_clips_are_those_of_the_training_step(dataset, mixing):
     config = load("ema=0.0", *mixing)
     seen = seen_in_training(config, dataset, 2)
-    clips = training(config, dataset, 8)
+    clips = preview.training(config, dataset, 8)
     expected = np.concatenate([video for video, _ in seen])[:8]
     np.testing.assert_array_equal([clip.video for clip in clips], expected)
     positions = np.concatenate([batch["video"] for _, batch in seen])[:8]
@@ -84,9 +83,9 @@ def test_training_clips_are_those_of_the_training_step(dataset, mixing):
     height, width = first["size"][1]
     np.testing.assert_array_equal(clips[1].stored, first["frames"][1, 0, :height, :width])
     # Fewer than a batch, and later ones, are the same clips.
-    some = training(config, dataset, 3)
+    some = preview.training(config, dataset, 3)
     np.testing.assert_array_equal([clip.video for clip in some], expected[:3])
-    later = training(config, dataset, 3, first_step=1)
+    later = preview.training(config, dataset, 3, first_step=1)
     np.testing.assert_array_equal([clip.video for clip in later], expected[5:8])
     assert [clip.shares for clip in some + later] == [clips[i].shares for i in (0, 1, 2, 5, 6, 7)]
     assert all(abs(sum(share for _, share in clip.shares) - 1) < 1e-6 for clip in clips)
@@ -101,7 +100,7 @@ def test_training_clips_are_those_of_the_training_step(dataset, mixing):
 @pytest.mark.parametrize("which", ["dense", "whole"])
 def test_test_clips(dataset, which):
     config = load(f"eval.views={which}", "eval.crops=3")
-    clips = testing(config, dataset, 3)
+    clips = preview.testing(config, dataset, 3)
     positions = dataset.subset("1", "test")[[0, 2, 5]]  # of six, sorted by name
     plans = views.plans(dataset, positions, frames=4, stride=2, max_frames=256, views=which, crops=3)
     transform = jax.jit(clip_transforms.eval_transform(from_config(config), 3, "float32"))
@@ -119,7 +118,7 @@ def test_test_clips(dataset, which):
 
 def test_sheet_shows_the_input_pixel_by_pixel(dataset):
     config = load("augment.flip=0.0")
-    clips = training(config, dataset, 3)
+    clips = preview.training(config, dataset, 3)
     spec = from_config(config)
     sheet = np.asarray(sheets.draw(clips, spec, "title", "note.", columns=3))
     scale = 7  # 112 / 16

@@ -15,8 +15,7 @@ from r23d_jax.data import flow
 from r23d_jax.data import video as videos
 from r23d_jax.data.video import read_rgb
 from r23d_jax.evaluation import metrics
-from r23d_jax.inference import classifier, runner, sources
-from r23d_jax.inference import clips as video_clips
+from r23d_jax.inference import classifier, sources
 from r23d_jax.models.functional import Functional
 from r23d_jax.runtime import console
 from r23d_jax.transforms import clip as clip_transforms
@@ -156,12 +155,10 @@ def test_annotated_copy(shell, folder, clip, tmp_path, ending):
 
 def test_cam_shows_the_first_label_and_where(folder, clip):
     """The heat of a clip is its map, brought to the clip's frames, and 0 to 1; weak moments are brightened."""
-    network = classifier.Classifier(*classifier.open_checkpoint(folder, "best"))
+    network = classifier.load(folder, which="best")
     source = sources.VideoSource(clip, clip)
-    spec = network.card.preprocessing
-    (result,) = runner.run(
-        network, network.logits(), [source], lambda found: video_clips.plan(found, spec, 2), pytest.fail
-    )
+    (prediction,) = network.iter_predictions([source], clips=2)
+    result = prediction.result
     heat = overlay.class_heat(network, result, int(result.outputs.mean(0).argmax()))
     assert heat.at(4) is None  # between the two clips
     seen = [heat.at(frame) for frame in (*range(4), *range(20, 24))]
@@ -261,8 +258,8 @@ def test_nothing_found(shell, folder, tmp_path, argument, message):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--checkpoint", "/nowhere"), "no such folder"),
-        (("--checkpoint", __file__), "convert it first"),
+        (("--checkpoint", "/nowhere"), "no such file or folder"),
+        (("--checkpoint", __file__), "neither a PyTorch"),
         (("--cam",), "--annotate"),
         (("--json", "/"), "--json /: is a folder"),
         (("--annotate", "x.avi"), "must end in .mp4 or .gif"),
@@ -287,9 +284,9 @@ def test_flow_checkpoint_sees_the_flow(shell, tmp_path, clip):
     grey = [flow.grey(frame) for frame in read_rgb(clip, (32, 44))[0]]
     compute = flow.Flow("farneback")
     fields = np.stack([flow.quantise(compute.field(a, b)) for a, b in zip(grey[:-1], grey[1:], strict=True)])
-    network = classifier.Classifier(*classifier.open_checkpoint(folder, "last"))
+    network = classifier.load(folder, which="last")
     clips = fields[:20].reshape(5, 4, 32, 44, 2)
-    logits = network.logits()(network.prepare(clips, np.tile([32, 44], (5, 1))))
+    logits = network(network.prepare(clips, np.tile([32, 44], (5, 1))))
     scores = metrics.softmax(np.asarray(logits)).mean(axis=0)
     assert answer["top"][0]["score"] == pytest.approx(float(scores.max()), abs=1e-5)
     assert (tmp_path / "a.mp4").stat().st_size

@@ -13,7 +13,7 @@ from r23d_jax.data import flow, records
 from r23d_jax.data.video import VideoError, read_rgb
 from r23d_jax.errors import UserError
 from r23d_jax.inference import clips as video_clips
-from r23d_jax.weights.families import presets
+from r23d_jax.weights.families import vmz
 from tfds_ucf101 import cache, frames
 from tfds_ucf101.stored import FrameOptions, StoredVideo
 from tfds_ucf101.tfds_ucf101_dataset_builder import Builder
@@ -54,7 +54,7 @@ def test_quantisation():
     assert stored.tolist() == [0, 0, 64, 127, 128, 128, 255, 255, 255]
     inside = np.linspace(-20, 20, 999, dtype=np.float32)
     assert np.abs(flow.dequantise(flow.quantise(inside)) - inside).max() <= 20 / 255 + 1e-6
-    assert flow.BOUND == presets.FLOW_BOUND
+    assert flow.BOUND == vmz.FLOW_BOUND
 
 
 def test_picture_is_lossless():

@@ -333,10 +333,10 @@ def test_signals_that_reach_all_processes_are_left_to_the_parent(dataset, traini
 def test_nothing_is_left_when_the_parent_is_killed(dataset):
     code = (
         "import os\n"
-        "from r23d_jax.data import batches, records\n"
+        "from r23d_jax.data import loader, records\n"
         "if __name__ == '__main__':\n"
         f"    d = records.VideoDataset.open({str(dataset.path.parents[2])!r})\n"
-        "    s = batches.train_batches(d, d.subset('1', 'train'), frames=2, batch_size=2, seed=0, processes=1)\n"
+        "    s = loader.train_batches(d, d.subset('1', 'train'), frames=2, batch_size=2, seed=0, processes=1)\n"
         "    next(s)\n"
         "    print(*s._end.peek()[2][1]._pool._processes, flush=True)\n"
         "    os.kill(os.getpid(), 9)\n"

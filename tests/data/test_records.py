@@ -193,9 +193,9 @@ def test_pickles_as_its_place(data_dir):
 def test_tensorflow_is_never_imported(data_dir):
     code = (
         "import sys\n"
-        "from r23d_jax.data import augment, batches, records\n"
+        "from r23d_jax.data import loader, records\nfrom r23d_jax.transforms import clip\n"
         f"d = records.VideoDataset.open({str(data_dir)!r})\n"
-        "s = batches.train_batches(d, d.subset('1', 'train'), frames=2, batch_size=2, seed=0, num_steps=2)\n"
+        "s = loader.train_batches(d, d.subset('1', 'train'), frames=2, batch_size=2, seed=0, num_steps=2)\n"
         "assert len(list(s)) == 2\n"
         "print([m for m in ('tensorflow', 'torch', 'cv2', 'av', 'tensorflow_datasets') if m in sys.modules])\n"
     )

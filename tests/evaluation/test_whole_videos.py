@@ -11,7 +11,7 @@ import pytest
 from fake_videos import write_checkpoint
 
 from r23d_jax import config as configs
-from r23d_jax.data import records
+from r23d_jax.data import records, sampling
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation import metrics
 from r23d_jax.evaluation.evaluate import evaluate
@@ -53,7 +53,7 @@ def test_every_video_is_seen_once_whatever_its_length(dataset):
         assert found.names.tolist() == [dataset.videos[position].name for position in positions]
         for row, position in enumerate(positions):
             count = dataset.videos[position].num_frames
-            plan = [video_clips.clips.whole(count, 1, 36, 16)][0]
+            plan = [sampling.whole(count, 1, 36, 16)][0]
             assert found.clips[row] == len(plan) == (2 if count > 36 else 1)
             pixels = np.zeros((*plan.shape, *dataset.canvas, 3), np.uint8)
             for view, indices in enumerate(plan):
@@ -81,7 +81,7 @@ def load(folder, source, *overrides):
 
 def test_the_answer_is_that_of_predict(even, tmp_path, capsys):
     dataset, folder, source = even
-    results = evaluate_checkpoint(load(folder, source, "eval.views=whole"), tmp_path / "w", which="init")
+    results = evaluate_checkpoint(load(folder, source, "eval.views=whole"), tmp_path / "w", which="init").results
     assert "own protocol" not in capsys.readouterr().err
     assert json.loads((tmp_path / "w" / "results.json").read_text()) == results
     assert results["videos_evaluated"] == results["videos_expected"] == 3
@@ -100,13 +100,13 @@ def test_the_answer_is_that_of_predict(even, tmp_path, capsys):
     pixels = np.zeros((3, 16, *dataset.canvas, 3), np.uint8)
     for row, position in enumerate(positions):
         dataset.decode(int(position), indices.tolist(), pixels[row])
-    logits = network.logits()(network.prepare(pixels, np.tile([24, 32], (3, 1))))
+    logits = network(network.prepare(pixels, np.tile([24, 32], (3, 1))))
     np.testing.assert_allclose(found["logits"], logits, rtol=1e-4, atol=1e-5)
 
 
 def test_other_views_of_such_weights_are_announced(even, tmp_path, capsys):
     _, folder, source = even
-    results = evaluate_checkpoint(load(folder, source), tmp_path / "w", which="init")
+    results = evaluate_checkpoint(load(folder, source), tmp_path / "w", which="init").results
     assert "own protocol is the whole video: --config.eval.views=whole; evaluating 4-frame" in capsys.readouterr().err
     assert "every non-overlapping 4-frame clip" in results["protocol"]
 
@@ -123,7 +123,7 @@ def test_a_network_bound_to_its_length_is_refused(even, tmp_path):
 def test_the_bound_of_the_config_wins(even, tmp_path):
     _, folder, source = even
     config = load(folder, source, "eval.views=whole", "eval.max_frames=12")
-    results = evaluate_checkpoint(config, tmp_path / "w", which="init")
+    results = evaluate_checkpoint(config, tmp_path / "w", which="init").results
     assert "of more than 12 frames" in results["protocol"]
     with np.load(tmp_path / "w" / "predictions.npz") as saved:
         assert saved["clips"].tolist() == [2, 2, 2]

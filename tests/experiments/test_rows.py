@@ -68,21 +68,20 @@ def test_a_row_that_is_not_one_is_refused():
         configs.load("i3d:depth")
 
 
-def test_the_docstring_has_the_studys_figures_and_the_bounds():
+def test_the_docstring_has_each_rows_start_data_and_bound():
     lines = (ROOT / "configs" / "rows.py").read_text().split('"""')[1].splitlines()
-    table = {
-        cells[0]: cells
-        for line in lines
-        if line.startswith("| ")
-        if (cells := [cell.strip() for cell in line.strip("|").split("|")])[0].isdigit()
-    }
-    clips = {number: configs.load(f"rows:{number}").epochs * 9537 for number in SINGLE}
-    seconds = {number: clips[number] * 6e9 * float(table[str(number)][5]) / 790e12 for number in SINGLE}
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    table = {int(number): rest for number, *rest in cells if number.isdigit()}
+    seconds = {}
+    for number in SINGLE:
+        config, (_, start, data, gmac, _) = configs.load(f"rows:{number}"), table[number]
+        assert config.init_from == ("" if start == "nothing" else start.split(" (")[0].split(",")[0])
+        assert config.dataset.name == f"tfds_ucf101/{data}"
+        seconds[number] = config.epochs * 9537 * 6e9 * float(gmac) / 790e12
     seconds |= {number: seconds[number - 2] + seconds[number - 1] for number in FUSED}
-    for row in rows.STUDY:
-        cells = table[str(row.number)]
-        assert cells[3] == row.study and (cells[4].split()[0] == (row.published or "none"))
-        assert abs(float(cells[6].removesuffix(" min")) - seconds[row.number] / 60) < 0.6
+    assert table.keys() == seconds.keys() == {row.number for row in rows.STUDY}
+    for number, (*_, bound) in table.items():
+        assert abs(float(bound.removesuffix(" min")) - seconds[number] / 60) < 0.6
 
 
 def test_results_fit_their_row_and_no_other():
@@ -94,9 +93,11 @@ def test_results_fit_their_row_and_no_other():
     for number in FUSED:
         results[number] = {"arch": "x", "streams": [results[number - 2], results[number - 1]]}
     for number, result in results.items():
-        assert [row.number for row in rows.STUDY if rows.fits(row.number, result)] == [number]
-    assert rows.fits(8, {**results[8], "init": "/downloads/r2.5d_d34_l32_ft_sports1m.pkl"})
-    assert not rows.fits(8, {**results[8], "init": "scratch"})
+        assert rows.row_of(result) == number
+    assert rows.row_of({**results[8], "init": "/downloads/r2.5d_d34_l32_ft_sports1m.pkl"}) == 8
+    assert rows.row_of({**results[8], "init": "scratch"}) == 5
+    assert rows.row_of({**results[8], "init": "weights/mine"}) is None
+    assert rows.row_of({"arch": "x", "streams": [results[2], results[6]]}) is None
 
 
 # --- synthetic weights, at a width the published ones do not have -------------------------------------------
@@ -122,7 +123,7 @@ def test_synthetic_weights_start_a_reduced_row(number, data, tmp_path):
     source, origin = loading.load_flat(path, config.arch)
     dataset = records.VideoDataset.open(data, name)
     arguments = setup.model_arguments(config, 3, dataset.num_channels, origin)
-    leaves = architecture.leaves(architecture.abstract(config.arch, arguments))
+    leaves = models.flatten(architecture.abstract(config.arch, arguments))
     target = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
     spec = from_config(config, dataset.channels, dataset.flow)
     weights, lines = initial_weights(config, target, "fc", dataset.class_names, spec, source, origin)

@@ -14,12 +14,11 @@ from r23d_jax import config as configs
 from r23d_jax import models, study
 from r23d_jax.data import records
 from r23d_jax.errors import UserError
+from r23d_jax.experiments import single, study_table
 from r23d_jax.experiments import study as ladder
-from r23d_jax.experiments import study_table
 from r23d_jax.models.summary import cost
 from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted
 from r23d_jax.runtime.workdir import claim_workdir
-from r23d_jax.training import loop
 from r23d_jax.viz import study_plot
 
 # Data and program of test_train.py, so that both files compile it once.
@@ -116,7 +115,7 @@ def test_the_table_is_what_the_runs_found(real):
 
 
 def test_what_is_finished_is_not_run_again(real, data, monkeypatch):
-    monkeypatch.setattr(loop, "train_and_evaluate", None)  # calling it would be an error
+    monkeypatch.setattr(single, "train", None)  # calling it would be an error
     assert run(load(data), real[0], "rmc4_18") == real[1]
 
 
@@ -176,7 +175,7 @@ class Runs:
 @pytest.fixture
 def runs(data, monkeypatch):
     stand_in = Runs(records.VideoDataset.open(data))
-    monkeypatch.setattr(loop, "train_and_evaluate", stand_in)
+    monkeypatch.setattr(single, "train", stand_in)
     monkeypatch.setattr(study_plot, "write", lambda *_: None)  # a second each
     return stand_in
 
@@ -234,7 +233,7 @@ def test_the_command_leaves_with_its_own_status(data, tmp_path, runs, monkeypatc
     assert "cell 1 of 1: R2D (r2d_18), seed 0: failed: the loss is nan" in capsys.readouterr().err
     runs.instead["r2d_18/seed0"] = Interrupted("saved at step 1")
     assert command("r2d_18") == EXIT_STATUS
-    monkeypatch.setattr(loop, "train_and_evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(single, "train", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     assert command("r2d_18") == EXIT_STATUS and signal.getsignal(signal.SIGTERM) is before  # where no run listens
 
@@ -243,7 +242,7 @@ def test_the_ladder_by_depth():
     assert len(ladder.networks("", 18)) == 12 and "rmc4_18" in ladder.networks("", 18)
     assert ladder.networks("", 34) == "r2d_34 f_r2d_34 r3d_34 r2plus1d_34 r2plus3d_34 r3plus2d_34".split()
     assert study_table.label("r2plus3d_34") == "R(2+3)D-34" and study_table.label("mc4_18") == "R(3+2)D = MC4"
-    assert study_table.label("i3d") == "i3d" and study_table.label("rmc2_18") == "rMC2"
+    assert study_table.label("i3d") == "I3D" and study_table.label("rmc2_18") == "rMC2"
     with pytest.raises(UserError, match="--depth 20"):
         ladder.networks("", 20)
     with pytest.raises(UserError, match="no network is called"):

@@ -76,6 +76,19 @@ def test_both_ways_with_weights(tmp_path):
     assert alone == {"rgb": rgb.results["top1"], "flow": flow.results["top1"]}
 
 
+def test_every_aggregate_that_both_have_is_fused(tmp_path):
+    rgb, flow = stream(tmp_path, "rgb"), stream(tmp_path, "flow", 1)
+    further = {"largest": rgb.predictions.logits + 1}
+    rgb = changed(rgb, aggregates=rgb.predictions.aggregates | further | {"own": further["largest"]})
+    flow = changed(flow, aggregates=flow.predictions.aggregates | {"largest": flow.predictions.logits * 2})
+    results, fused = fusion.fuse(rgb, flow)
+    assert list(results["aggregates"]) == list(fused.aggregates) == ["mean_softmax", "mean_logits", "largest"]
+    expected = (rgb.predictions.logits + 1 + 2 * flow.predictions.logits) / 2
+    np.testing.assert_allclose(fused.aggregates["largest"], expected, rtol=1e-5, atol=1e-6)
+    assert results["aggregates"]["largest"]["top1"] == np.mean(expected.argmax(1) == fused.labels)
+    assert results["aggregates"]["mean_softmax"]["top1"] == results["top1"]
+
+
 def test_a_weight_of_zero_is_the_other_stream_alone(tmp_path):
     rgb, flow = stream(tmp_path, "rgb"), stream(tmp_path, "flow", 1)
     results, fused = fusion.fuse(rgb, flow, (0.0, 2.0))
@@ -87,7 +100,7 @@ def test_videos_are_matched_by_name(tmp_path):
     rgb, flow = stream(tmp_path, "rgb"), stream(tmp_path, "flow", 1)
     order = np.random.default_rng(0).permutation(15)
     fields = ("names", "labels", "scores", "logits", "clips")
-    shuffled = changed(flow, **{field: getattr(flow.predictions, field)[order] for field in fields})
+    shuffled = dataclasses.replace(flow, predictions=flow.predictions.in_order(order))
     (plain, a), (mixed, b) = fusion.fuse(rgb, flow), fusion.fuse(rgb, shuffled)
     assert plain == mixed
     assert all(np.array_equal(getattr(a, field), getattr(b, field)) for field in fields)
@@ -102,6 +115,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
         (changed(flow, labels=labels), "other labels, for 1 videos"),
         (changed(flow, class_names=flow.predictions.class_names[::-1]), "other classes.*another order"),
         (dataclasses.replace(flow, results={**flow.results, "split": "2"}), "split 2, but .* split 1"),
+        (dataclasses.replace(flow, results={**flow.results, "part": "val"}), "part val, but .* part test"),
         (dataclasses.replace(flow, results={**flow.results, "input": "rgb"}), "rgb, where a stream of flow is due"),
         (dataclasses.replace(flow, results={"dataset_fingerprint": "r"}), "evaluated on the same data"),
         (dataclasses.replace(rgb, results={}), "evaluated on the same data"),
@@ -178,7 +192,8 @@ def test_the_command_fuses_every_split(tmp_path, monkeypatch):
     assert results["split"] == "all" and results["videos_evaluated"] == 45
     assert results["top1"] == pytest.approx(np.mean([part["top1"] for part in parts]))
     assert results["streams"][1]["top1"] == pytest.approx(np.mean([part["streams"][1]["top1"] for part in parts]))
-    with pytest.raises(UserError, match="one split, where the other stream has all three"):
+    assert results["aggregates"]["mean_logits"]["top1"] == pytest.approx(results["top1_logit_mean"])
+    with pytest.raises(UserError, match="these splits: 1, 2, 3; .*split1 of these: none"):
         command(monkeypatch, tmp_path / "a", tmp_path / "b" / "split1", "--out", tmp_path / "d")
 
 

@@ -30,8 +30,7 @@ def predictions(class_names, per_class=20, right=0.8, seed=0, clips=4) -> Predic
     return Predictions(
         names=np.array([f"{class_names[label]}/{stem}" for label, stem in zip(labels, stems, strict=True)]),
         labels=labels,
-        scores=metrics.softmax(logits).astype(np.float32),
-        logits=logits,
+        aggregates={"mean_softmax": metrics.softmax(logits).astype(np.float32), "mean_logits": logits},
         clips=np.full(len(labels), clips, np.int32),
         class_names=np.array(class_names),
         clip_top1=0.7135,

@@ -16,7 +16,6 @@ import numpy as np
 
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
-from r23d_jax.report.table_page import Notes
 
 NUMBERS = (None, True, -1, 0, 1, 7, 2**31, 2**63, 10**30, 1e308, float("nan"))
 ODD = (*NUMBERS, "", "x", "../../x", "\x00", [], {}, [1], {"a": 1})
@@ -304,7 +303,7 @@ class Cards:
     def case(self, rng: np.random.Generator) -> None:
         import jax
 
-        from r23d_jax.inference import classifier
+        from r23d_jax.inference import classifier, protocol
         from r23d_jax.inference import clips as video_clips
 
         work = self.folder / "work"
@@ -315,16 +314,16 @@ class Cards:
         checksums = json.loads((work / "checksums.json").read_text())
         checksums["card.json"] = hashlib.sha256(card.read_bytes()).hexdigest()
         (work / "checksums.json").write_text(json.dumps(checksums))
-        network = classifier.Classifier(*classifier.open_checkpoint(work, "best"))
+        network = classifier.load(work, which="best")
         spec = network.card.preprocessing
         scanned = video_clips.Scanned(work, 30, 25.0, (24, 28), None)
         plan = video_clips.plan(scanned, spec, "dense")
         clip = jax.ShapeDtypeStruct((1, plan.indices.shape[1], 24, 28, len(spec.mean)), np.uint8)
         jax.eval_shape(network.prepare, clip, jax.ShapeDtypeStruct((1, 2), np.int32))
         network.layers()
-        if not all(isinstance(label, str) for label in classifier.labels_of(network.card)):
+        if not all(isinstance(label, str) for label in network.labels):
             raise Wrong("labels that are no text")
-        classifier.protocol(network.card, "dense", "float32")
+        protocol.describe(network.card, "dense", "float32")
         self._video.target_size(240, 320, video_clips.stored_size(network.card))
 
 
@@ -389,10 +388,12 @@ class Results:
             recorded(path.parent)
             report.write(path.parent)
             result = result_table.read_run_result(path.parent)
-            result_table.cells([result], Notes())
+            result_table.cells([result])
             stream = fusion.read_stream(path.parent)
             found = stream.predictions.results() | {"clip_top1": stream.results.get("clip_top1", 0)}
-            scores = (result.fields["top1"], result.fields["mean_class"], *found.values())
+            scores = [result.fields["top1"], result.fields["mean_class"]]
+            for one in (found, *found.pop("aggregates").values()):
+                scores += one.values()
             if not all(0 <= score <= 1 for score in scores):
                 raise Wrong(f"scores {scores}")
         finally:

@@ -86,11 +86,11 @@ def test_every_command_computes_the_same_logits(arch, dataset, tmp_path):
 
     values, card = checkpoint.load_weights(tmp_path / "weights")
     network = classifier.Classifier(values, card)
-    pooled = network.features("pool", pool=True)(video)
+    pooled = network.stage("pool", pool=True)(video)
     loaded, _ = convert.load(tmp_path / "weights")
     found = {
         "convert.load": jax.jit(loaded)(video),
-        "predict": network.logits()(video),
+        "predict": network(video),
         "features": np.asarray(pooled) @ values["fc.kernel"] + values["fc.bias"],
         "export": jax.jit(portable.make(values, card, ("cpu",)).apply)(values, video),
         "activation maps": cam.ActivationMapper(loading.build(card, values))(video).logits,

@@ -178,7 +178,7 @@ def test_inputs_it_cannot_take_are_refused():
         model(clip(8, 32, channels=2))
     with pytest.raises(models.UserError, match="normalise"):
         model(np.zeros((1, 8, 32, 32, 3), np.uint8))
-    with pytest.raises(models.UserError, match="depth"):
+    with pytest.raises(models.UserError, match="layers=.*it has: width"):
         models.create("i3d", rngs=nnx.Rngs(0), layers=(1, 1, 1, 1))
 
 
@@ -217,7 +217,7 @@ def test_deepmind_checkpoints(tmp_path, scope, channels):
 
 def needs_facts(scope):
     """DeepMind's own list of variables, where it is at hand."""
-    from converting import REAL
+    from paths import REAL
 
     path = REAL.parent / "facts" / f"deepmind_i3d_{scope.split('/')[0].lower()}_imagenet.variables.txt"
     if not path.exists():

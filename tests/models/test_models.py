@@ -35,7 +35,7 @@ def clips(frames=8, size=32, batch=2, channels=3, seed=0):
 def create(name, seed=0, **options):
     """A network cut to one block a stage, 8 channels and 5 classes, where its family can be cut."""
     options = {"num_classes": 5, "width": 8, "frames": 8, **options}
-    if models.canonical(name) in models.SPECS:
+    if "layers" in models.get(name).options:
         options.setdefault("layers", ONE_BLOCK)
     return models.create(name, rngs=nnx.Rngs(seed), **options)
 
@@ -492,7 +492,7 @@ def test_summary_lists_what_there_is(monkeypatch, capsys):
     from r23d_jax.models import __main__ as main
 
     names = ("i3d", "mc2_18", "r2d_18", "r2plus3d_18")
-    monkeypatch.setattr(models, "NAMES", names)
+    monkeypatch.setitem(vars(models), "NAMES", names)
     monkeypatch.setattr(sys, "argv", ["models", "--frames", "8", "--size", "32", "--width", "8"])
     main.main()
     printed = capsys.readouterr().out.splitlines()

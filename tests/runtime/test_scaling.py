@@ -14,7 +14,6 @@ from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.models import summary
 from r23d_jax.models.ops import convolution
-from r23d_jax.training import speed
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -79,7 +78,7 @@ def test_cost_in_proportion_is_one(run, monkeypatch, tmp_path):  # noqa: F811
         rate = 4096 / (config.clip.frames * config.clip.size**2)
         return {"inference_clips_per_s": 3 * rate, "train_clips_per_s": rate / (2 if config.clip.size == 64 else 1)}
 
-    monkeypatch.setattr(speed, "measure", measure)
+    monkeypatch.setattr(scaling, "measure", measure)
     path = tmp_path / "out.json"
     arguments = ("--only", "batch,frames,size", "--clip", "8x32x32", "--sizes", "64", "--json", path)
     assert run(scaling.main, *arguments)[0] == 0

@@ -16,6 +16,7 @@ from r23d_jax.errors import UserError
 from r23d_jax.inference import classifier
 from r23d_jax.serving import export as exporter
 from r23d_jax.serving import portable
+from r23d_jax.weights import loading
 
 LOGITS = "logits differ by"
 
@@ -27,7 +28,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(checkpoint):
-    return classifier.Classifier(*classifier.open_checkpoint(checkpoint, "best"))
+    return classifier.load(checkpoint, which="best")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def frames():
 def expected(network, frames):
     """The clips that the frames become, and their logits."""
     clips = network.prepare(frames, np.broadcast_to(np.int32(SPEC.resize), (5, 2)))
-    return np.asarray(clips), np.asarray(network.logits()(clips))
+    return np.asarray(clips), np.asarray(network(clips))
 
 
 def read(folder) -> jax.export.Exported:
@@ -76,7 +77,7 @@ def test_preprocessing_inside_on_a_real_file(checkpoint, frames, expected, run, 
 
 def test_each_platform_has_its_own_convolutions(checkpoint):
     """On a CPU 2D convolutions take the place of 3D ones; everywhere else they stay what they are."""
-    opened = classifier.open_checkpoint(checkpoint, "best")
+    opened = loading.load_flat(checkpoint)
     dimensions = {}
     for platforms in (("cpu",), ("tpu",), ("cuda", "cpu")):
         text = portable.make(*opened, platforms).stablehlo().mlir_module()
@@ -124,7 +125,7 @@ def test_mistakes(checkpoint, run, tmp_path, arguments, message):  # noqa: F811
 
 
 def test_what_the_card_leaves_open(checkpoint):
-    weights, card = classifier.open_checkpoint(checkpoint, "best")
+    weights, card = loading.load_flat(checkpoint)
 
     def make(size=None, preprocessing=True, stored=None, **fields):
         spec = dataclasses.replace(card.preprocessing, **fields)

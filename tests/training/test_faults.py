@@ -17,10 +17,9 @@ from paths import ROOT
 
 from r23d_jax import main, models
 from r23d_jax.errors import UserError
-from r23d_jax.evaluation import evaluator
+from r23d_jax.experiments import single
 from r23d_jax.runtime.signals import EXIT_STATUS
 from r23d_jax.training import log as log_files
-from r23d_jax.training import loop as training
 from r23d_jax.training.checkpoints import Checkpoints
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import checkpoint
@@ -173,8 +172,8 @@ def test_a_signal_where_nothing_is_to_be_saved_has_the_same_status(tmp_path, mon
         os.kill(os.getpid(), number)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr(training, "train_and_evaluate", signalled)
-    monkeypatch.setattr(evaluator, "evaluate_checkpoint", signalled)
+    monkeypatch.setattr(single, "train", signalled)
+    monkeypatch.setattr(single, "evaluate", signalled)
     monkeypatch.setattr(sys, "argv", ["main", "--config", "demo", "--workdir", str(tmp_path), "--mode", mode])
     before = signal.getsignal(number)
     assert main.main() == EXIT_STATUS and signal.getsignal(number) is before

@@ -17,8 +17,9 @@ from paths import ROOT
 from r23d_jax import config as configs
 from r23d_jax.data import records
 from r23d_jax.errors import UserError
+from r23d_jax.evaluation import evaluate
 from r23d_jax.evaluation.evaluator import Evaluator, evaluate_checkpoint
-from r23d_jax.runtime import mesh as runtime_mesh
+from r23d_jax.experiments import single
 from r23d_jax.runtime.signals import Interrupted
 from r23d_jax.runtime.workdir import locked
 from r23d_jax.training import loop
@@ -57,7 +58,7 @@ def load(data, *overrides):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "w"
-    return workdir, loop.train_and_evaluate(load(data), workdir)
+    return workdir, single.train(load(data), workdir)
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +110,14 @@ def test_a_run_compiles_its_two_steps_once(data, tmp_path, caplog, capsys):
 
 
 def test_the_log_says_once_when_the_run_waits_for_data(data, tmp_path, monkeypatch, capsys):
-    to_device = runtime_mesh.to_device
+    to_device = loop.to_device
 
     def late(batches, mesh):
         for batch in to_device(batches, mesh):
             time.sleep(0.3)
             yield batch
 
-    monkeypatch.setattr(runtime_mesh, "to_device", late)
+    monkeypatch.setattr(loop, "to_device", late)
     loop.train_and_evaluate(load(data), tmp_path)
     said = capsys.readouterr().err
     assert said.count("the run is input-bound: waiting for data") == 1
@@ -135,26 +136,28 @@ class Stop(Exception):
     pass
 
 
+def cut_off(monkeypatch, count, how):
+    """Ends a run before its batch number `count`: by a signal, or by an exception that nobody expects."""
+    to_device = loop.to_device
+
+    def stream(batches, mesh):
+        for number, batch in enumerate(to_device(batches, mesh)):
+            if number == count and how == "terminated":
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif number == count:
+                raise Stop
+            yield batch
+
+    monkeypatch.setattr(loop, "to_device", stream)
+
+
 @pytest.mark.parametrize("how", ["terminated", "killed"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path, monkeypatch, how):
-    to_device = runtime_mesh.to_device
-
-    def interrupt_before(count):
-        def stream(batches, mesh):
-            for number, batch in enumerate(to_device(batches, mesh)):
-                if number == count and how == "terminated":
-                    os.kill(os.getpid(), signal.SIGTERM)
-                elif number == count:
-                    raise Stop
-                yield batch
-
-        return stream
-
     for count in (2, 4):  # before the first checkpoint, between two, and each time between two lines of the log
-        monkeypatch.setattr(runtime_mesh, "to_device", interrupt_before(count))
+        cut_off(monkeypatch, count, how)
         with pytest.raises(Interrupted if how == "terminated" else Stop):
             loop.train_and_evaluate(load(data), tmp_path)
-    monkeypatch.undo()
+        monkeypatch.undo()
     results = loop.train_and_evaluate(load(data), tmp_path)
     workdir, uninterrupted = run
     assert results == uninterrupted
@@ -207,7 +210,7 @@ def test_a_finished_run_is_not_trained_again(run, data):
 
 def test_evaluation_by_itself_gives_the_same_for_any_batch(run, data):
     workdir, results = run
-    again = evaluate_checkpoint(load(data, "eval.batch_size=5"), workdir)
+    again = evaluate_checkpoint(load(data, "eval.batch_size=5"), workdir).results
     for name in ("top1", "top5", "mean_class", "clip_top1", "top1_logit_mean", "videos_evaluated"):
         assert again[name] == results[name]
 
@@ -234,7 +237,7 @@ def test_a_last_batch_of_one_and_more_devices_than_clips_change_no_count(run, da
 
 def test_an_evaluation_that_was_cut_off_leaves_nothing_and_is_the_same_again(run, data, tmp_path, monkeypatch):
     config = load(data, f"init_from={run[0]}", "eval.batch_size=5")
-    to_device = runtime_mesh.to_device
+    to_device = loop.to_device
 
     def broken(batches, mesh):
         for number, batch in enumerate(to_device(batches, mesh)):
@@ -242,7 +245,7 @@ def test_an_evaluation_that_was_cut_off_leaves_nothing_and_is_the_same_again(run
                 raise Stop
             yield batch
 
-    monkeypatch.setattr(runtime_mesh, "to_device", broken)
+    monkeypatch.setattr(evaluate, "to_device", broken)
     with pytest.raises(Stop):
         evaluate_checkpoint(config, tmp_path / "a", which="init")
     assert not (tmp_path / "a").exists()
@@ -252,6 +255,22 @@ def test_an_evaluation_that_was_cut_off_leaves_nothing_and_is_the_same_again(run
     assert (tmp_path / "a" / "results.json").read_bytes() == (tmp_path / "b" / "results.json").read_bytes()
     with np.load(tmp_path / "a" / "predictions.npz") as ours, np.load(tmp_path / "b" / "predictions.npz") as theirs:
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_an_optimizer_of_optax_is_resumed_bit_for_bit_with_the_same_arguments(data, tmp_path, monkeypatch):
+    options = ("optimizer.name=lion", "optimizer.arguments.b1=0.95", "lr=0.001", "steps=4", "checkpoint.every_steps=2")
+    config = load(data, *options)
+    whole = loop.train_and_evaluate(config, tmp_path / "whole")
+    cut_off(monkeypatch, 3, "killed")
+    with pytest.raises(Stop):
+        loop.train_and_evaluate(config, tmp_path / "cut")
+    monkeypatch.undo()
+    for changed in (load(data, *options, "optimizer.arguments.b2=0.9"), load(data, options[0], *options[2:])):
+        with pytest.raises(UserError, match="optimizer.arguments.b.*new workdir"):
+            loop.train_and_evaluate(changed, tmp_path / "cut")
+    assert loop.train_and_evaluate(config, tmp_path / "cut") == whole
+    ours, theirs = final(tmp_path / "cut"), final(tmp_path / "whole")
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_another_config_in_the_same_workdir_is_refused(run, data):
@@ -309,7 +328,7 @@ def test_test_videos_that_were_trained_on_are_not_evaluated(run, data):
 def test_a_workdir_without_a_checkpoint_is_not_evaluated_by_other_weights(run, data, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         evaluate_checkpoint(load(data, f"init_from={run[0]}"), tmp_path / "typo")
-    results = evaluate_checkpoint(load(data, f"init_from={run[0]}"), tmp_path / "new", which="init")
+    results = evaluate_checkpoint(load(data, f"init_from={run[0]}"), tmp_path / "new", which="init").results
     assert results["top1"] == run[1]["top1"] and "not trained here" in results["protocol"]
 
 
@@ -371,7 +390,9 @@ def test_mistakes_are_one_line_and_leave_nothing(data, tmp_path):
         (("clip.framse=4",), "did you mean clip.frames?", 1),
         (("batch_size=12",), "does not divide over 8 devices: use 8 or 16", 8),
         (("arch=r2plus4d_18",), "did you mean r2plus", 1),
-        (("dataset.split=9",), "1, 2, 3 or all", 1),
+        (("dataset.split=9",), "has these splits: 1, 2, 3", 1),
+        (("eval.part=val",), "no val video", 1),
+        (("loss=focus",), "must be one of cross_entropy", 1),
     ):
         done = command("--workdir", tmp_path / "w", *flags(data, *overrides), devices=devices)
         assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr

@@ -8,10 +8,11 @@ from flax import nnx
 
 from r23d_jax import config as configs
 from r23d_jax import models
+from r23d_jax.errors import UserError
 from r23d_jax.models import layers
 from r23d_jax.models.functional import Functional, weights_of
 from r23d_jax.models.structure import freeze_batch_norm, stage_names
-from r23d_jax.training import optim
+from r23d_jax.training import losses, optim
 from r23d_jax.training.step import init_state, make_train_step
 
 CLASSES, BATCH = 3, 8
@@ -144,6 +145,24 @@ def test_clipping_bounds_the_update():
     before, after, metrics = take_steps("optimizer.clip_norm=0.01", "optimizer.momentum=0")
     norm = np.sqrt(sum(np.sum(np.square(after.params[k] - before.params[k])) for k in before.params))
     assert metrics["grad_norm"] > 0.01 and norm == pytest.approx(0.1 * 0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["lion", "lamb", "rmsprop"])
+def test_a_probe_learns_with_any_optimizer(name):
+    before, after, _ = take_steps(f"optimizer.name={name}", "lr=0.01", "freeze_backbone=true", "ema=0.5", count=3)
+    assert changed(before.params, after.params) == {"fc.kernel", "fc.bias"}
+    assert all(np.isfinite(after.params[key]).all() for key in after.params)
+
+
+def test_the_loss_is_the_one_that_the_config_names(monkeypatch):
+    monkeypatch.setitem(losses.LOSSES, "squared", lambda logits, targets: ((logits - targets) ** 2).sum(-1))
+    *_, metrics = take_steps("loss=squared", "label_smoothing=0.3")
+    network_, (frames, targets) = Functional(network()), plain(None, batch()["frames"], None, batch()["label"])
+    logits, _ = network_.train(*weights_of(network()), frames, jax.random.key(0))
+    smooth = 0.7 * targets + 0.1
+    assert metrics["loss"] == pytest.approx(float(((logits - smooth) ** 2).sum(-1).mean()), rel=1e-5)
+    with pytest.raises(UserError, match="config.loss='focus': must be one of cross_entropy, squared"):
+        prepare("loss=focus")
 
 
 def test_dropout_is_a_function_of_seed_and_step():

@@ -10,8 +10,9 @@ import pytest
 
 from r23d_jax import models
 from r23d_jax.errors import UserError
-from r23d_jax.weights import download, registry
-from r23d_jax.weights.families import presets
+from r23d_jax.weights import download, families, registry
+from r23d_jax.weights.families import datasets, torchvision
+from r23d_jax.weights.family import Family, File, Published
 
 CONTENT = bytes(range(256)) * 4096
 
@@ -59,9 +60,10 @@ def publish(server, tmp_path, monkeypatch):
     def add(content=CONTENT, kind="application/octet-stream", name="weights.pth", **fields):
         server.files[f"/{name}"] = (200, kind, content)
         url = f"http://127.0.0.1:{server.server_address[1]}/{name}"
-        file = registry.File(name, url, **fields)
-        entry = registry.Published("test", "r3d_18", (file,), presets.torchvision(), 400)
-        monkeypatch.setitem(registry.REGISTRY, "test", entry)
+        file = File(name, url, **fields)
+        entry = Published("test", "r3d_18", (file,), torchvision.preprocessing(), 400)
+        family = Family(name="test", table=dict, archs=(), preprocessing=dict, published=(entry,))
+        monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, family))
         return tmp_path / "cache"
 
     return add
@@ -168,7 +170,7 @@ def test_archives(publish, tmp_path):
 
 
 def test_every_publication_names_a_network_and_its_protocol():
-    for name, published in registry.REGISTRY.items():
+    for name, published in registry.published().items():
         assert name == published.name
         models.canonical(published.arch)
         assert published.labels in ("", "kinetics400") and (published.labels == "") == (published.classes != 400)
@@ -177,7 +179,7 @@ def test_every_publication_names_a_network_and_its_protocol():
         for file in published.files:
             assert file.url.startswith(("https://", "http://")) and re.fullmatch("[0-9a-f]*", file.sha256)
             assert len(file.git_blob) in (0, 40)
-    files = [file.name for published in registry.REGISTRY.values() for file in published.files]
+    files = [file.name for published in registry.published().values() for file in published.files]
     assert len(files) == len(set(files)), "two publications would share a place in the cache"
 
 
@@ -193,6 +195,6 @@ def test_identified_by_the_published_prefix():
 
 
 def test_kinetics_names():
-    names = presets.kinetics400()
+    names = datasets.kinetics400()
     assert len(names) == len(set(names)) == 400 and names == tuple(sorted(names, key=str))
     assert names[0] == "abseiling" and names[227] == "playing cricket" and names[399] == "zumba"

@@ -27,7 +27,7 @@ def card(arch, **fields):
 
 def values_of(arch):
     rng = np.random.default_rng(0)
-    shapes = architecture.leaves(architecture.abstract(arch, SMALL))
+    shapes = models.flatten(architecture.abstract(arch, SMALL))
     return {path: rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in shapes.items()}
 
 
@@ -41,6 +41,15 @@ def test_every_network_goes_out_and_comes_back(tmp_path, arch):
     assert not errors and list(unused) == ["BatchNorm counters"] and back.keys() == values.keys()
     assert all(np.array_equal(back[path], values[path]) for path in values)
     assert models.canonical(arch) in family.archs
+
+
+@pytest.mark.parametrize("arch", [name for name in models.NAMES if name not in models.ALIASES])
+def test_every_network_is_read_off_its_shapes(arch):
+    entry = models.get(arch)
+    shapes = {path: value.shape for path, value in values_of(arch).items()}
+    assert entry.fits(shapes, any_size=True) and not entry.fits(shapes, any_size=False)
+    fixed = {"frames": 8} if entry.fixed_frames else {}
+    assert architecture.options(arch, shapes) == {"num_classes": 3, "in_channels": 3, "width": 8, **fixed}
 
 
 def test_rules_are_exact():
@@ -159,7 +168,14 @@ def test_fit_reports_everything():
     }
     source = {"stem.0.kernel": np.ones((3, 7, 7, 3, 4), np.float32)}
     values, errors = adapt.fit(
-        source, target, image=False, transplant=True, fresh=("fc.kernel",), implied={"scale": 1.0}, report=report
+        source,
+        target,
+        first_kernel="stem.0.kernel",
+        image=False,
+        transplant=True,
+        fresh=("fc.kernel",),
+        implied={"scale": 1.0},
+        report=report,
     )
     assert not errors and (values["stem.0.kernel"] == 3).all() and values["a.scale"].tolist() == [1, 1, 1]
     assert report.summed == report.channels == ["stem.0.kernel"] and report.fresh == ["fc.kernel"]

@@ -1,25 +1,12 @@
 """The one place where a 3D convolution's formulation is chosen, by platform and kernel shape.
 
 Every formulation computes the same sums in another order, so they agree to rounding, forward and in their
-gradients (tests/test_convolution.py). Networks call `convolve` and know nothing of platforms.
+gradients (tests/models/ops/test_convolution.py). Networks call `convolve` and know nothing of platforms.
 
-GPU and TPU get the native NDHWC convolution. On CPU XLA's 3D convolution is a generic loop, with which the layers of
-R(2+1)D-18 take six times as long, so there every kernel is brought to two dimensions, or, where it is 3 wide of
-stride 1 and has the channels and positions to pay for it, computed by Winograd's method (`winograd`), and gradients of
-strided ones are written out (`strided`). `benchmarks/layers.py` times every formulation of every layer of a network;
-docs/speed.md has its table of R(2+1)D-18. Of the two-dimensional ones those for other kernels were chosen from these:
-milliseconds of CPU time on two cores of an AMD EPYC, forward and both gradients together, batch 4 (3x1x1: 2):
-
-    kernel, input                  shifted   stacked inputs   stacked outputs   temporal
-    3x3x3 64->64      16x56x56        2215             2274              1921
-    3x3x3 64->128 /2  16x56x56         791             1001              1019
-    3x3x3 128->128     8x28x28         793              876               782
-    3x3x3 256->256     4x14x14         312              366               354
-    3x3x3 512->512     2x7x7           189              232               253
-    3x7x7 3->64     16x112x112         590              452               500   (no input gradient)
-    3x1x1 144->64     16x56x56         738              851               651        346
-    3x1x1 230->128 /2 16x28x28         139              228               372        231
-    3x1x1 1152->512    2x7x7            20               25                26         31
+GPU and TPU get the native NDHWC convolution. On CPU XLA's 3D convolution is a generic loop, so there every kernel is
+brought to two dimensions, or, where it is 3 wide of stride 1 and has the channels and positions to pay for it,
+computed by Winograd's method (`winograd`), and gradients of strided ones are written out (`strided`).
+`benchmarks/layers.py` times every formulation of every layer of a network; docs/speed.md has its tables.
 """
 
 import contextlib
@@ -41,9 +28,9 @@ Strides = tuple[int, int, int]
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Formulation = Callable[[jax.Array, jax.Array, Strides, Padding], jax.Array]
 
-# YNN's reductions, which batch normalisation needs. Not its convolution, whose weight gradient is 3 to 8 times slower
-# than the one that then takes its place, nor its matmuls, which draw the sums around them into themselves: Winograd's
-# products of 56x56 frames take 140 ms with them and 98 without.
+# YNN's reductions, which batch normalisation needs. Not its convolution, whose weight gradient is slower than the one
+# that then takes its place, nor its matmuls, which draw the sums around them into themselves, to the cost of
+# Winograd's products.
 _CPU_OPTION = "xla_cpu_experimental_ynn_fusion_type"
 _CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
 

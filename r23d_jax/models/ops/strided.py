@@ -29,7 +29,7 @@ def strided_conv2d(x: jax.Array, kernel: jax.Array, strides: Strides, padding: P
     """The same as `conv2d`, with its gradients written out.
 
     XLA's own gradient of the kernel begins with a transposition of the input, into which it draws whatever the input
-    is computed by (0.3 s of the 6 s that a training step of R(2+1)D-18 then took), and that of the input multiplies
+    is computed by, and that of the input multiplies
     the zeros that it puts between the cotangents.
     """
     return conv2d(x, kernel, strides, padding)

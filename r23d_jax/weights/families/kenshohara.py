@@ -6,8 +6,14 @@ and is refused for it.
 
 from collections.abc import Collection
 
-from r23d_jax.weights.families.torchvision import COUNTERS
-from r23d_jax.weights.mapping import TORCH, Rule, Table
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights.families.datasets import IMAGENET
+from r23d_jax.weights.family import Family, File, Naming, Published
+from r23d_jax.weights.mapping import COUNTERS, TORCH, Rule, Table
+
+HARA = tuple(f"hara_r3d_{depth}" for depth in (18, 34, 50))
+_HARA_2P1D = tuple(f"hara_r2plus1d_{depth}" for depth in (18, 34, 50))
+_FULL = tuple(f"resnet{depth}_2d3d_full" for depth in (18, 34, 50))
 
 
 def _r3d(prefix: str) -> tuple[Rule, ...]:
@@ -75,3 +81,140 @@ R2P1D_DEEP = Table(
 def r2p1d(names: Collection[str]) -> Table:
     """The table for these names: bottlenecks factorise only their middle convolution."""
     return R2P1D_DEEP if any(".conv3." in name for name in names) else R2P1D
+
+
+def preprocessing() -> Preprocessing:
+    """Short side to the crop size, Kinetics statistics of 3D-ResNets-PyTorch (its default options)."""
+    return Preprocessing(resize=112, crop=112, frames=16, mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737))
+
+
+def _study() -> Preprocessing:
+    """The study's own recipe, as `configs/r23d.py` has it."""
+    return Preprocessing(resize=128, crop=112, frames=16)
+
+
+def _dpc(depth: int) -> Preprocessing:
+    """DPC and MemDPC: blocks of five frames, every third frame; the 34-layer files were trained at 224."""
+    size = 224 if depth >= 34 else 128
+    return Preprocessing(resize=size, crop=size, frames=5, stride=3, **IMAGENET)
+
+
+def _preset(arch: str, in_channels: int, frames: int | None) -> Preprocessing:
+    del in_channels, frames
+    return _study() if arch.endswith("_2d3d_full") else preprocessing()
+
+
+# --- the publications: by hand from Google Drive, or from the authors' page -----------------------------------------
+
+_PAGE = "https://drive.google.com/open?id=1xbYbZ7rpyjftI_KCk6YuL-XrfQDz7Yd4"
+_SETS = {
+    "K": (700, "Kinetics-700"),
+    "KM": (1039, "Kinetics-700 and Moments in Time"),
+    "KMS": (1139, "Kinetics-700, Moments in Time and STAIR Actions"),
+    "KS": (800, "Kinetics-700 and STAIR Actions"),
+    "M": (339, "Moments in Time"),
+    "MS": (439, "Moments in Time and STAIR Actions"),
+    "S": (100, "STAIR Actions"),
+}
+_PUBLISHED = tuple(
+    Published(
+        f"hara-r3d_{depth}-{data.lower()}",
+        f"hara_r3d_{depth}",
+        (File(f"r3d{depth}_{data}_200ep.pth", _PAGE, direct=False),),
+        preprocessing(),
+        _SETS[data][0],
+        "",
+        "MIT",
+        (),
+        _SETS[data][1],
+    )
+    for depth, data in ((18, "K"), (18, "KM"), (34, "K"), (34, "KM"), *((50, data) for data in _SETS))
+)
+
+_VGG = "http://www.robots.ox.ac.uk/~htd/"
+_DRIVE = "https://drive.google.com/file/d/{}/view"
+_DPC_PUBLISHED = (
+    Published(
+        "memdpc-resnet34_2d3d_full-kinetics400",
+        "resnet34_2d3d_full",
+        (File("k400-rgb-224_resnet34_memdpc.pth.tar", _VGG + "memdpc/k400-rgb-224_resnet34_memdpc.pth.tar"),),
+        _dpc(34),
+        0,
+        "",
+        "Apache-2.0",
+        (),
+        "Kinetics-400, self-supervised",
+    ),
+    Published(
+        "dpc-resnet18_2d3d_full-ucf101",
+        "resnet18_2d3d_full",
+        (File("ucf101-rgb-128_resnet18_dpc.pth.tar", _VGG + "dpc/ucf101-rgb-128_resnet18_dpc.pth.tar"),),
+        _dpc(18),
+        0,
+        "",
+        "MIT",
+        (),
+        "UCF101, self-supervised",
+    ),
+    Published(
+        "dpc-resnet18_2d3d_full-kinetics400",
+        "resnet18_2d3d_full",
+        (File("dpc_k400_resnet18_128.pth.tar", _DRIVE.format("1jbMg2EAX8armIQA6_0YwfATh_h7rQz4u"), direct=False),),
+        _dpc(18),
+        0,
+        "",
+        "MIT",
+        (),
+        "Kinetics-400, self-supervised",
+    ),
+    Published(
+        "dpc-resnet34_2d3d_full-kinetics400",
+        "resnet34_2d3d_full",
+        (
+            File(
+                "dpc_k400_resnet34_224_runningstats.pth.tar",
+                _DRIVE.format("1-WpsKzPNmSWuzoF2_qVfvfLOE1fwWD4x"),
+                direct=False,
+            ),
+        ),
+        _dpc(34),
+        0,
+        "",
+        "MIT",
+        (),
+        "Kinetics-400, self-supervised",
+    ),
+)
+
+_NAMING = Naming("kenshohara/3D-ResNets-PyTorch, and of DPC's backbone")
+_HEAD = ("fc.kernel", "fc.bias")
+
+FAMILIES = (
+    Family(
+        name="kenshohara",
+        table=lambda names: R3D,
+        archs=(*HARA, *_FULL),
+        preprocessing=_preset,
+        fresh=_HEAD,
+        kinetics=False,
+        naming=_NAMING,
+        published=_PUBLISHED,
+    ),
+    Family(
+        name="kenshohara-r2p1d",
+        table=r2p1d,
+        archs=_HARA_2P1D,
+        preprocessing=_preset,
+        kinetics=False,
+        naming=_NAMING,
+    ),
+    Family(
+        name="dpc",
+        table=lambda names: DPC,
+        archs=_FULL,
+        preprocessing=lambda arch, channels, frames: _dpc(34 if "34" in arch else 18),
+        fresh=(*_HEAD, ".mean", ".var"),
+        kinetics=False,
+        published=_DPC_PUBLISHED,
+    ),
+)

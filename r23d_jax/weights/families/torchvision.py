@@ -1,8 +1,12 @@
 """torchvision's names: its video ResNets (also ig65m-pytorch's and the study's), and its 2D ResNets."""
 
-from r23d_jax.weights.mapping import TORCH, Rule, Table
+import dataclasses
 
-COUNTERS = {r".*\.num_batches_tracked": "BatchNorm counters"}
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights.families import kenshohara, vmz
+from r23d_jax.weights.families.datasets import IMAGENET, KINETICS
+from r23d_jax.weights.family import Family, File, Naming, Published, scores
+from r23d_jax.weights.mapping import COUNTERS, TORCH, Rule, Table
 
 _STEM = (
     Rule("stem.0", "stem.0", "conv"),
@@ -34,4 +38,152 @@ IMAGE = Table(
     ),
     TORCH,
     COUNTERS,
+)
+
+
+def preprocessing(frames: int = 16) -> Preprocessing:
+    return Preprocessing(resize=(128, 171), crop=112, frames=frames, fps=15.0, **KINETICS)
+
+
+def _preset(arch: str, in_channels: int, frames: int | None) -> Preprocessing:
+    if arch in ("r2plus1d_34", "vmz_r2plus1d_18") or in_channels != 3:  # IG-65M and VMZ in PyTorch
+        return vmz.preprocessing(frames or (32 if arch == "r2plus1d_34" else 16), in_channels)
+    if arch in ("r3d_18", "mc3_18", "r2plus1d_18"):
+        return preprocessing(frames or 16)
+    return dataclasses.replace(preprocessing(frames or 16), fps=None)
+
+
+def _imagenet(in_channels: int = 3) -> Preprocessing:
+    """A 2D network's input, at a video network's size: only the normalisation is the 2D network's."""
+    if in_channels != 3:
+        return Preprocessing(
+            resize=(128, 171),
+            crop=112,
+            frames=16,
+            channels="flow",
+            flow="tvl1",
+            mean=(0.5,) * in_channels,
+            std=(0.225,) * in_channels,
+        )
+    return Preprocessing(resize=(128, 171), crop=112, frames=16, **IMAGENET)
+
+
+# --- the publications --------------------------------------------------------------------------------------------
+
+_URL = "https://download.pytorch.org/models/"
+_PROTOCOL = "Kinetics-400 validation, video level: 5 clips of 16 frames at 15 fps, 128x171, centre crop 112"
+
+
+def _torchvision(arch: str, digest: str, megabytes: float, top1: float, top5: float) -> Published:
+    name = f"{arch}-{digest}.pth"
+    return Published(
+        f"torchvision-{arch}-kinetics400",
+        arch,
+        (File(name, _URL + name, digest, megabytes=megabytes),),
+        preprocessing(),
+        400,
+        "kinetics400",
+        "BSD-3-Clause",
+        scores(_PROTOCOL, top1_at_video=top1, top5_at_video=top5),
+    )
+
+
+def _image(name: str, arch: str, digest: str, megabytes: float, top1: float, top5: float) -> Published:
+    file = f"{name}-{digest}.pth"
+    return Published(
+        f"torchvision-{name}-imagenet",
+        arch,
+        (File(file, _URL + file, digest, megabytes=megabytes),),
+        _imagenet(),
+        1000,
+        "",
+        "BSD-3-Clause",
+        scores("ImageNet-1K validation, the 2D network, one 224 centre crop", top1=top1, top5=top5),
+        "ImageNet-1K, 2D",
+    )
+
+
+# IG-65M, converted to PyTorch under torchvision's names by moabitcoin/ig65m-pytorch.
+_IG = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"
+
+
+def _ig65m(
+    name: str,
+    stem: str,
+    digest: str,
+    frames: int,
+    classes: int,
+    pretrained: str,
+    results: tuple[dict, ...] = (),
+) -> Published:
+    file = f"r2plus1d_34_{stem}-{digest}.pth"
+    return Published(
+        f"ig65m-r2plus1d_34-{name}",
+        "r2plus1d_34",
+        (File(file, _IG + file, digest),),
+        vmz.preprocessing(frames),
+        classes,
+        "kinetics400" if classes == 400 else "",
+        "MIT",
+        results,
+        pretrained,
+    )
+
+
+def _ig_scores(frames: int, top1: float, top5: float) -> tuple[dict, ...]:
+    protocol = f"Kinetics-400 validation, video level, {frames} frames at 112 (VMZ's model zoo, Caffe2 original)"
+    return scores(protocol, top1_at_video=top1, top5_at_video=top5)
+
+
+_IG65M = (
+    _ig65m(
+        "8-kinetics400",
+        "clip8_ft_kinetics_from_ig65m",
+        "0aa0550b",
+        8,
+        400,
+        "IG-65M, then Kinetics-400",
+        _ig_scores(8, 74.9, 91.8),
+    ),
+    _ig65m(
+        "32-kinetics400",
+        "clip32_ft_kinetics_from_ig65m",
+        "ade133f1",
+        32,
+        400,
+        "IG-65M, then Kinetics-400",
+        _ig_scores(32, 80.0, 94.2),
+    ),
+    _ig65m("8", "clip8_ig65m_from_scratch", "9bae36ae", 8, 487, "IG-65M (its class names are not published)"),
+    _ig65m("32", "clip32_ig65m_from_scratch", "449a7af9", 32, 359, "IG-65M (its class names are not published)"),
+)
+
+FAMILIES = (
+    Family(
+        name="torchvision",
+        table=lambda names: VIDEO,
+        archs=(*vmz.LADDER, "r2plus1d_18", "vmz_r2plus1d_18", *vmz.DEEP, *vmz.DEEPER),
+        preprocessing=_preset,
+        clip_lengths=True,
+        naming=Naming("torchvision"),
+        published=(
+            _torchvision("r3d_18", "b3b3357e", 127.359, 63.200, 83.479),
+            _torchvision("mc3_18", "a90a0ba3", 44.672, 63.960, 84.130),
+            _torchvision("r2plus1d_18", "91a641e6", 120.318, 67.463, 86.175),
+            *_IG65M,
+        ),
+    ),
+    Family(
+        name="imagenet-resnet",
+        table=lambda names: IMAGE,
+        archs=(*vmz.LADDER[1:], *vmz.DEEP[1:-1], *vmz.DEEPER[:-1], *kenshohara.HARA),
+        preprocessing=lambda arch, channels, frames: _imagenet(channels),
+        image=True,
+        kinetics=False,
+        published=(
+            _image("resnet18", "hara_r3d_18", "f37072fd", 44.661, 69.758, 89.078),
+            _image("resnet34", "hara_r3d_34", "b627a593", 83.275, 73.314, 91.420),
+            _image("resnet50", "hara_r3d_50", "0676ba61", 97.781, 76.130, 92.862),
+        ),
+    ),
 )

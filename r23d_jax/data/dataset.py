@@ -1,0 +1,111 @@
+"""What training and evaluation need of a data set, whoever stores it.
+
+`data.records.VideoDataset` reads what `tfds build tfds_ucf101` wrote. Any other object with these attributes and
+methods will do: `train_and_evaluate(config, workdir, dataset)`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from r23d_jax.errors import UserError
+
+PARTS = ("train", "val", "test", "neither")  # what a video can be in a split
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VideoRecord:
+    """One video.
+
+    Attributes:
+      name: no other video of the data set has it.
+      label: index of its class in `class_names`.
+      num_frames: at least 1.
+      height, width: of its decoded frames, in pixels.
+      splits: from a split's name to one of `PARTS`; "neither" where a split is not mentioned.
+      fps: frames a second, 0 if unknown.
+      group, clip: UCF101's numbers of the recording and of the clip in it, -1 if there are none.
+    """
+
+    name: str
+    label: int
+    num_frames: int
+    height: int
+    width: int
+    splits: Mapping[str, str]
+    fps: float = 0.0
+    group: int = -1
+    clip: int = -1
+
+
+class Dataset(Protocol):
+    """Labelled videos, their splits, and their frames decoded on demand.
+
+    Attributes:
+      full_name: for messages, cards and `results.json`.
+      fingerprint: changes with the content: a run is only resumed on the data it began with.
+      class_names: in the order of the labels.
+      videos: a video's position is its index here.
+      splits: names of the splits. "all" is not one: as `dataset.split` it stands for all of them.
+      channels: "rgb", or "flow" for optical flow.
+      flow: the optical-flow algorithm where `channels` is "flow", else None.
+      canvas: (height, width) that every frame fits in; smaller ones lie at its top left.
+      num_channels: of a decoded frame, 3 for RGB and 2 for flow (x, y).
+      stored_as: size the frames were brought to when they were stored: [height, width], a short side, "native", or
+        None if unknown. Weights trained on frames of another shape are refused.
+      stored_size: the same for people to read, such as "128x171".
+    """
+
+    full_name: str
+    fingerprint: str
+    class_names: Sequence[str]
+    videos: Sequence[VideoRecord]
+    splits: Sequence[str]
+    channels: str
+    flow: str | None
+    canvas: tuple[int, int]
+
+    @property
+    def num_channels(self) -> int: ...
+
+    @property
+    def stored_as(self) -> list[int] | int | str | None: ...
+
+    @property
+    def stored_size(self) -> str: ...
+
+    def subset(self, split: str, part: str) -> np.ndarray:
+        """Returns int32 [V], the positions of a split's videos in a part of it; `positions` below is such a function.
+
+        The order decides in which order a seed draws them, so it must not change from one start to the next.
+
+        Raises:
+          UserError: no such split, or no video in that part of it.
+        """
+
+    def decode(self, position: int, indices: Sequence[int], out: np.ndarray) -> None:
+        """Decodes frames `indices` [T] of the video at `position`; called from many threads at a time.
+
+        `out` is uint8 [T, *canvas, num_channels], contiguous, and holds anything: all of it is overwritten, with zero
+        beside a frame that is smaller than the canvas. With `config.processes` the data set is pickled, and this is
+        called in other processes.
+        """
+
+
+def positions(dataset: Dataset, split: str, part: str) -> np.ndarray:
+    """Returns the positions of a split's videos in one of its parts, sorted by name: what `subset` promises.
+
+    Raises:
+      UserError: no such split, or no video in that part of it.
+    """
+    if split not in dataset.splits:
+        there = ", ".join(dataset.splits) or "none"
+        raise UserError(f"dataset.split={split}: {dataset.full_name} has these splits: {there}")
+    parts = [video.splits.get(split, "neither") for video in dataset.videos]
+    chosen = [position for position, its in enumerate(parts) if its == part]
+    if not chosen:
+        there = ", ".join(sorted(set(parts)))
+        raise UserError(f"dataset.split={split}: no {part} video in {dataset.full_name}; its videos are {there}")
+    return np.asarray(sorted(chosen, key=lambda position: dataset.videos[position].name), np.int32)

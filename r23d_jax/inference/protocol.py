@@ -1,0 +1,48 @@
+"""How a score or a feature of a video file came about, in one sentence."""
+
+from r23d_jax.inference import clips as video_clips
+from r23d_jax.weights.card import Card
+
+
+def describe(
+    card: Card,
+    views: str | int,
+    dtype: str,
+    sliding: tuple[float, float] | None = None,
+    aggregate: str = "mean of softmax",
+) -> str:
+    """Returns the sentence.
+
+    Args:
+      card: clip and preprocessing.
+      views: "dense" or a number of clips.
+      dtype: computed in.
+      sliding: (window, step) in seconds where windows slide over the video, 0 for their defaults.
+      aggregate: what is taken over the clips.
+    """
+    spec = card.preprocessing
+    many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
+    if spec.frames:
+        clips = f"{many} {spec.frames}-frame clip{'s' if views not in ('dense', 1) else ''}"
+    else:
+        parts = "as many as cover it" if views == "dense" else many
+        clips = f"the whole video ({parts} {spec.max_frames}-frame clips of a longer one)"
+    if sliding:
+        window, step = (f"{value:g} s" if value else "" for value in sliding)
+        clips = f"{clips} in windows of {window or 'one clip'}" + (f", one every {step}" if step else "")
+    stride = "" if spec.stride == 1 else f" of stride {spec.stride}"
+    stride += f" of {spec.flow} optical flow" if spec.flow else ""
+    rate = "" if spec.fps is None else f" at {spec.fps:g} frames/s"
+    crop = "whole frames" if spec.crop is None else f"centre crop {spec.crop}x{spec.crop} of frames"
+    stored = video_clips.stored_size(card)
+    decoded = "" if stored == spec.resize else f" (decoded at {_size(stored)})"
+    return (
+        f"{aggregate} over {clips}{stride}{rate}; {crop} resized to {_size(spec.resize)}{decoded}; {dtype}; "
+        f"{card.arch}, weights {card.tensors_sha256[:12]}"
+    )
+
+
+def _size(resize: tuple[int, int] | int | None) -> str:
+    if resize is None:
+        return "nothing else"
+    return f"{resize[0]}x{resize[1]}" if isinstance(resize, tuple) else f"short side {resize}"

@@ -1,0 +1,61 @@
+"""The metrics of the steps since the last line of the log."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from r23d_jax.errors import UserError
+
+
+class Window:
+    """Collects what steps return, without waiting for them, and averages it for a line of the log.
+
+    Args:
+      workdir: named in the error of a loss that is not finite.
+      batch_size: clips of a step.
+      saved: metrics of a checkpoint's steps that no line had yet; their time is not known here.
+    """
+
+    def __init__(self, workdir: Path, batch_size: int, saved: list[dict[str, float]]):
+        self._workdir, self._batch_size = workdir, batch_size
+        self._steps: list[dict[str, Any]] = list(saved)
+        self._untimed = len(saved)
+
+    def append(self, metrics: dict[str, jax.Array]) -> None:
+        """Adds one step's."""
+        self._steps.append(metrics)
+
+    def fetch(self, step: int) -> list[dict[str, float]]:
+        """Waits for the steps up to `step` and returns their metrics.
+
+        Raises:
+          UserError: a loss or gradient that is not finite.
+        """
+        self._steps = [{name: float(x) for name, x in metrics.items()} for metrics in jax.device_get(self._steps)]
+        for offset, metrics in enumerate(self._steps):
+            if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
+                bad = step - len(self._steps) + offset + 1
+                raise UserError(
+                    f"the loss is {metrics['loss']} (norm of the gradient {metrics['grad_norm']}) at step {bad}: lower "
+                    f"--config.lr or set --config.optimizer.clip_norm; {self._workdir} keeps the checkpoints before it"
+                )
+        return self._steps
+
+    def means(self, seconds: float, waited: float) -> dict[str, float]:
+        """Returns the means over the steps fetched, of the learning rate the last, and empties the window.
+
+        Args:
+          seconds: that the steps took.
+          waited: seconds of them that the device waited for data.
+        """
+        steps, timed = self._steps, len(self._steps) - self._untimed
+        self._steps, self._untimed = [], 0
+        return {
+            **{name: float(np.mean([metrics[name] for metrics in steps])) for name in steps[0]},
+            "lr": steps[-1]["lr"],
+            "clips_per_second": timed * self._batch_size / seconds,
+            "data_wait": waited / seconds,
+        }
