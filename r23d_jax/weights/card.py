@@ -106,7 +106,7 @@ def _check(card: Card) -> None:
         "flow": not isinstance(spec.flow, str if spec.channels == "flow" else type(None)),
         "bn_epsilon": not _positive(card.bn_epsilon),
     }
-    if isinstance(model, dict):
+    if isinstance(model, dict) and isinstance(card.arch, str):
         architecture = models.get(card.arch)
         wrong |= {f"model.{key}": not _is_argument(architecture, key, value) for key, value in model.items()}
         wrong["labels"] = bool(card.labels) and model.get("num_classes", len(card.labels)) != len(card.labels)

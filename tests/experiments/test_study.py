@@ -242,6 +242,10 @@ def test_the_ladder_by_depth():
     assert len(ladder.networks("", 18)) == 12 and "rmc4_18" in ladder.networks("", 18)
     assert ladder.networks("", 34) == "r2d_34 f_r2d_34 r3d_34 r2plus1d_34 r2plus3d_34 r3plus2d_34".split()
     assert study_table.label("r2plus3d_34") == "R(2+3)D-34" and study_table.label("mc4_18") == "R(3+2)D = MC4"
+    kinds = {name: models.get(name).kind for name in ladder.networks("", 18)}
+    assert kinds["f_r2d_18"] == kinds["r2d_18"] == "2D" and kinds["r3d_18"] == "3D" and kinds["r2plus1d_18"] == "(2+1)D"
+    assert {kinds[f"mc{group}_18"] for group in (2, 3, 4, 5)} == {"3D early, 2D late"}
+    assert {kinds[f"rmc{group}_18"] for group in (2, 3, 4, 5)} == {"2D early, 3D late"}
     assert study_table.label("i3d") == "I3D" and study_table.label("rmc2_18") == "rMC2"
     with pytest.raises(UserError, match="--depth 20"):
         ladder.networks("", 20)
