@@ -5,7 +5,6 @@ import difflib
 import importlib.util
 import math
 import sys
-import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -253,14 +252,13 @@ def _find(name: str) -> Path:
 
 
 def _get_config(path: Path, argument: str) -> ConfigDict:
-    """Runs a config file. `from . import common` works in it, wherever the file lies."""
-    package = types.ModuleType("r23d_jax_config_files")
-    package.__path__ = [str(path.parent), str(CONFIG_DIR)]
-    sys.modules[package.__name__] = package
-    for name in [n for n in sys.modules if n.startswith(f"{package.__name__}.")]:
-        del sys.modules[name]
-    spec = importlib.util.spec_from_file_location(f"{package.__name__}.{path.stem}", path)
+    """Runs a config file. `from . import NAME` in it finds the files beside it, then the project's configs."""
+    places = [str(path.parent), str(CONFIG_DIR)]
+    spec = importlib.util.spec_from_file_location("r23d_jax_config", path, submodule_search_locations=places)
     module = importlib.util.module_from_spec(spec)
+    for name in [n for n in sys.modules if n.startswith(f"{spec.name}.")]:  # those beside another file
+        del sys.modules[name]
+    sys.modules[spec.name] = module  # where its relative imports look for it
     try:
         spec.loader.exec_module(module)
         get_config = module.get_config

@@ -32,7 +32,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def main() -> int:
     flags, overrides = parse(sys.argv[1:])
-    # One of several cannot tell the others before it has joined them: until then a signal ends it, and they miss it.
+    # While one of several waits for the others in JAX no handler of ours has its turn: until then a signal ends it.
     alone = launch.place(flags, os.environ) is None
     try:
         with exit_on_signal() if alone else contextlib.nullcontext():

@@ -136,6 +136,21 @@ def test_a_config_from_elsewhere_can_use_common(tmp_path):
     assert config.load(str(path)).seed == 3 and config.load(f"{path}:5").seed == 5
 
 
+def test_a_config_uses_the_files_beside_it_first_and_those_of_no_other(tmp_path):
+    for folder, lr in (("a", 0.25), ("b", 0.5)):
+        (tmp_path / folder).mkdir()
+        base = (
+            "from . import scratch\n\ndef get_config():\n    c = scratch.get_config('mc3_18')\n"
+            f"    c.lr = {lr}\n    return c\n"
+        )
+        (tmp_path / folder / "base.py").write_text(base)
+        (tmp_path / folder / "mine.py").write_text("from . import base, common\nget_config = base.get_config\n")
+    for folder, lr in (("a", 0.25), ("b", 0.5), ("a", 0.25)):
+        found = config.load(str(tmp_path / folder / "mine.py"))
+        assert (found.lr, found.arch) == (lr, "mc3_18")
+    assert config.load("scratch:mc3_18").lr not in (0.25, 0.5)
+
+
 @pytest.mark.parametrize("text", ["def get_config(:", "import nothing_of_that_name", "x = 1"])
 def test_a_broken_config_is_one_line_with_its_path(tmp_path, text):
     path = tmp_path / "broken.py"

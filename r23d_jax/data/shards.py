@@ -1,10 +1,9 @@
 """JPEG bytes of single frames out of ArrayRecord shards.
 
-A record is a whole video, a clip needs a few of its frames. Reading a record through the ArrayRecord
-library copies and hashes every byte of it, which at 186 frames of 6 kB costs a quarter to a half of what
-decoding 16 of them does. So the library reads a record once, the first time it is asked for: it verifies
-the record's checksum and shows where its frames lie. From then on only the bytes of the wanted frames are
-read from the file, which works where the shard is not compressed (ours are not: JPEG does not compress).
+Parsed by hand, for a clip needs a few frames of a whole-video record, of which the library copies and hashes all.
+So the library reads a record once, the first time it is asked for: it verifies the record's checksum and shows
+where its frames lie. From then on only the bytes of the wanted frames are read from the file, which works where the
+shard is not compressed (ours are not: JPEG does not compress).
 A shard where the two ways ever differ, or that is compressed, is read through the library always.
 
 File layout: https://github.com/google/riegeli/blob/master/doc/riegeli_records_file_format.md;

@@ -1,17 +1,15 @@
-"""Several processes that train one network, usually one a host: joining, agreeing, stopping, failing together.
+"""Several processes that train one network, usually one a host: joining, comparing, stopping and ending together.
 
-Every process runs the same command. Process 0 writes the workdir, the others read it. With one process all of
-this does nothing.
+Every process runs the same command; process 0 writes the workdir, the others read it. With one process all of this
+does nothing. JAX's coordination service finds out that a process is lost, and ends the others: docs/hosts.md.
 """
 
 import argparse
 import atexit
 import contextlib
 import hashlib
-import itertools
 import json
 import os
-import re
 import socket
 import sys
 import threading
@@ -24,185 +22,65 @@ from typing import Any
 import numpy as np
 
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.runtime.aborts import Aborts
-from r23d_jax.runtime.launch import Place, place
+from r23d_jax.runtime.launch import place
 from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted, InterruptedAlone
 
 _PATIENCE = 900  # seconds that all wait for one that lives but is slow: importing weights, writing a report
-_LAST_WORDS = 2  # seconds for a process to say itself why it ends, where process 0 hears of it and is gone before
+_LAST_WORDS = 5  # seconds for others that fail, too, to say so before process 0 ends them by its end
 _SHARED = 30  # seconds a network file system has to show a new file to the other hosts
-
-
-# --- joining --------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def joined(flags: argparse.Namespace) -> Iterator[None]:
-    """Joins the others, and leaves them together at the end.
+    """Joins the others. When the program exits JAX waits for them, so that they end together.
 
-    A process that fails in between tells the others why, and so does one that alone was told to stop; one that is lost
-    is missed by them after `--heartbeat` seconds. Each of these ends them all, with a line that names it.
+    A process that fails in between, or alone is told to stop, exits with its own words and status and without waiting;
+    the others miss it and are ended by JAX, after `--heartbeat` seconds at the latest.
+
+    Raises:
+      UserError: the processes cannot join, or have different numbers of devices.
     """
-    global _group
     where = place(flags, os.environ)
     if where is None:
         yield
         return
-    _group = _Group(where, flags.heartbeat, flags.join_timeout)
+    import jax
+
+    at = f"--coordinator {where.coordinator}" if where.coordinator else "--distributed"
+    if where.process == 0 and where.coordinator:
+        _check_port(where.coordinator)
+    # Where not all come JAX ends the process, and says no more than that a deadline was exceeded.
+    print(f"{at}: waiting up to {flags.join_timeout} s for all processes (--join-timeout)", file=sys.stderr, flush=True)
+    # Its handler of SIGTERM would swallow the signal until training begins, and ours does its work from there.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        _group.meet(flags.join_timeout)
+        jax.distributed.initialize(
+            *where,
+            initialization_timeout=flags.join_timeout,
+            heartbeat_timeout_seconds=flags.heartbeat,
+            shutdown_timeout_seconds=_PATIENCE,
+            cluster_detection_method="deactivate" if None not in where else None,
+        )
+    except (RuntimeError, ValueError, TypeError) as error:  # what JAX cannot find out
+        raise UserError(f"{at}: the processes cannot join ({one_line(error)})") from error
+    primary = True  # until it is known
+    try:
+        owners = [device.process_index for device in jax.devices()]
+        counts = [owners.count(process) for process in range(jax.process_count())]
+        if len(set(counts)) > 1:
+            raise UserError(f"processes 0 to {len(counts) - 1} have {counts} devices: all must have the same number")
+        names = ", ".join(f"{process} on {name}" for process, name in enumerate(_gather(socket.gethostname())))
+        primary = is_primary()
+        if primary:
+            print(f"processes: {names}", file=sys.stderr)
         yield
     except BaseException as error:
-        if isinstance(error, Interrupted) and not isinstance(error, InterruptedAlone):
-            _group.leave()
-        else:
-            _group.fail(error)
+        if isinstance(error, Exception) and not isinstance(error, UserError | OSError):
+            # Most likely a collective that failed since a process was lost: JAX says which one, and ends this one.
+            time.sleep(flags.heartbeat + 15)
+        if isinstance(error, InterruptedAlone) or not isinstance(error, Interrupted):
+            atexit.register(_exit_alone, EXIT_STATUS if isinstance(error, Interrupted) else 1, primary)
         raise
-    _group.leave()
-
-
-class _Group:
-    """The processes that joined, seen from one of them."""
-
-    def __init__(self, where: Place, heartbeat: int, join_timeout: int):
-        self.names, self.count, self._where, self._heartbeat, self._join_timeout = {}, 0, where, heartbeat, join_timeout
-        self._rounds = itertools.count()
-        self._last_words: tuple[str, int] | None = None
-        self._aborts = Aborts(self._explain)
-        self._aborts.install()
-        self._leaving = threading.Event()
-        if where.process == 0 and where.coordinator:
-            _check_port(where.coordinator)
-
-        import jax
-
-        # Its handler of SIGTERM would swallow the signal until training begins, and ours does its work from there.
-        jax.config.update("jax_enable_preemption_service", False)
-        try:
-            jax.distributed.initialize(
-                where.coordinator,
-                where.processes,
-                where.process,
-                initialization_timeout=join_timeout,
-                heartbeat_timeout_seconds=heartbeat,
-                shutdown_timeout_seconds=_PATIENCE,
-                cluster_detection_method="deactivate" if None not in where else None,
-            )
-        except (RuntimeError, ValueError, TypeError) as error:  # what JAX cannot find out
-            at = f"--coordinator {where.coordinator}" if where.coordinator else "--distributed"
-            raise UserError(f"{at}: the processes cannot join ({one_line(error)})") from error
-
-        from jax._src import distributed  # no public name gives the store of keys that all processes share
-
-        self.client, self.me = distributed.global_state.client, distributed.global_state.process_id
-        self.count = distributed.global_state.num_processes
-        self._watcher = threading.Thread(target=self._watch, daemon=True, name="hosts")
-        self._watcher.start()
-
-    def meet(self, seconds: int) -> None:
-        """Learns the names of all hosts."""
-        self.client.key_value_set(f"r23d/host/{self.me}", socket.gethostname())
-        self.wait("joined", seconds)
-        self.names = {int(key.rsplit("/", 1)[1]): name for key, name in self.client.key_value_dir_get("r23d/host")}
-        if self.me == 0:
-            print("processes: " + ", ".join(f"{i} on {self.names[i]}" for i in range(self.count)), file=sys.stderr)
-
-    def name(self, process: int) -> str:
-        return f"process {process} ({self.names[process]})" if process in self.names else f"process {process}"
-
-    def wait(self, what: str, seconds: int = _PATIENCE) -> None:
-        """Until all are here.
-
-        Raises:
-          UserError: naming those that were not, though alive.
-        """
-        try:
-            self.client.wait_at_barrier(f"r23d/{what}", seconds * 1000)
-        except RuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
-            late = ", ".join(self._named(str(error))) or "a process"
-            raise UserError(f'{late} did not get to "{what}" within {seconds} s of the others') from error
-
-    def next_round(self) -> int:
-        """A number for the keys of an agreement: all processes make the same ones in the same order."""
-        return next(self._rounds)
-
-    def leave(self) -> None:
-        """Waits for all, so that none is missed."""
-        import jax
-
-        try:
-            self.wait("end")
-        except UserError as error:
-            self.fail(error)
-            raise
-        self._leaving.set()
-        self.client.key_value_set(f"r23d/stop/{self.me}", "")
-        self._watcher.join()
-        jax.distributed.shutdown()
-
-    def fail(self, error: BaseException) -> None:
-        """Tells the others, and sees to it that this process ends without waiting for them."""
-        reason = one_line(error)
-        if not isinstance(error, UserError | OSError | KeyboardInterrupt | Interrupted):
-            # A collective that failed, most likely since a process was lost: the service will know which one.
-            time.sleep(self._heartbeat + 15)
-            reason = f"{type(error).__name__}: {reason}"
-        self._leaving.set()
-        kind, status = ("interrupted", EXIT_STATUS) if isinstance(error, Interrupted) else ("error", 1)
-        self._last_words = f"{kind}: {reason}", status
-        # Else JAX would wait for all others before this process may exit.
-        atexit.register(self._exit_at_once, status)
-        message = reason if reason.startswith("process ") else f"{self.name(self.me)}: {reason}"
-        message = json.dumps([f"{kind}: {message}", status])
-        others = [process for process in range(self.count) if process != self.me]
-        try:
-            for process in others:
-                self.client.key_value_set(f"r23d/stop/{process}", message, allow_overwrite=True)
-            for process in others:
-                self.client.blocking_key_value_get(f"r23d/heard/{process}", 3000)
-        except RuntimeError:  # process 0 has gone before, or one hears nothing: the heartbeat finds out
-            return
-        if self.me == 0:
-            time.sleep(1)  # the others have heard; they end on their own before they miss this one
-
-    def _exit_at_once(self, status: int) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-    def _watch(self) -> None:
-        """Ends this process when another one says that it failed, or that it was told to stop."""
-        try:
-            message = self.client.blocking_key_value_get(f"r23d/stop/{self.me}", 2**31 - 1)
-            self.client.key_value_set(f"r23d/heard/{self.me}", "yes", allow_overwrite=True)
-        except RuntimeError:  # the service is gone: its own message comes through `Aborts`
-            return
-        if not self._leaving.is_set():
-            self._aborts.end(*json.loads(message))
-
-    def _explain(self, text: str) -> tuple[str, int]:
-        """What the coordination service wrote when it ended this process, in one line, and the status to end with."""
-        if self._last_words:
-            time.sleep(_LAST_WORDS)
-            return self._last_words
-        if not self.count:
-            at = self._where.coordinator or "the address that was found"
-            return (
-                f"error: not all processes arrived at {at} within {self._join_timeout} s (--join-timeout); start the "
-                "same command on every host"
-            ), EXIT_STATUS
-        who = ", ".join(self._named(text)) or self.name(0)
-        return (
-            f"error: {who} was lost (it died, or gave no sign of life for {self._heartbeat} s); all processes end, and "
-            "the same command continues from the last checkpoint"
-        ), EXIT_STATUS
-
-    def _named(self, text: str) -> list[str]:
-        """The processes that the coordination service lists in a message, each on a line."""
-        numbers = {int(number) for number in re.findall(r"^(\d+)$", text, re.MULTILINE)}
-        return [self.name(process) for process in sorted(numbers & set(range(self.count)))]
 
 
 def _check_port(coordinator: str) -> None:
@@ -217,10 +95,64 @@ def _check_port(coordinator: str) -> None:
             raise UserError(f"--coordinator {coordinator}: {reason}; name another one") from None
 
 
-_group: _Group | None = None
+def _exit_alone(status: int, primary: bool) -> None:
+    """Ends this process at exit, before JAX's own function of that kind, which waits for all others to come there."""
+    if primary:
+        time.sleep(_LAST_WORDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
-# --- agreeing -------------------------------------------------------------------------------------------
+def _several() -> bool:
+    import jax
+
+    return jax.distributed.is_initialized()
+
+
+def is_primary() -> bool:
+    """Whether this is the process that writes."""
+    import jax
+
+    return not _several() or jax.process_index() == 0
+
+
+def _gather(value: Any) -> list[Any]:
+    """Returns a JSON value of every process, in their order."""
+    from jax.experimental import multihost_utils
+
+    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    with _patience("a comparison"):
+        longest = int(multihost_utils.process_allgather(np.int32(len(data))).max())
+        padded = np.pad(data, (0, longest - len(data)), constant_values=ord(" "))
+        return [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(padded)]
+
+
+@contextlib.contextmanager
+def _patience(what: str) -> Iterator[None]:
+    """Ends this process where a collective takes too long, for which JAX has no time limit that is public."""
+
+    def give_up():
+        text = f'error: not all processes came to "{what}" within {_PATIENCE} s; look for the one that hangs'
+        print(text, file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(_PATIENCE, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def barrier(what: str) -> None:
+    """Waits until every process is here, and so what process 0 wrote before is there to be read."""
+    if _several():
+        from jax.experimental import multihost_utils
+
+        with _patience(what):
+            multihost_utils.sync_global_devices(what)
 
 
 def assert_equal(facts: Mapping[str, Any]) -> None:
@@ -230,23 +162,19 @@ def assert_equal(facts: Mapping[str, Any]) -> None:
       facts: JSON values by what to call them, the most telling ones first.
 
     Raises:
-      UserError: naming the process that differs from process 0, and the first facts it differs in.
+      UserError: in every process, naming the first one that differs from process 0, and the first facts it differs in.
     """
-    if _group is None:
+    if not _several():
         return
-    facts = json.loads(json.dumps({**facts, **_own_facts()}))
-    key = f"r23d/agree/{_group.next_round()}"
-    if _group.me == 0:
-        _group.client.key_value_set(key, json.dumps(facts))
-    is_primary = json.loads(_group.client.blocking_key_value_get(key, _PATIENCE * 1000))
-    differ = [name for name in {**facts, **is_primary} if facts.get(name) != is_primary.get(name)]
-    if differ:
-        shown = ", ".join(f"{name}: {facts.get(name)!r}, not {is_primary.get(name)!r}" for name in differ[:3])
-        raise UserError(
-            f"{_group.name(_group.me)} differs from {_group.name(0)} in {shown}; every process needs the same command, "
-            "code, data set and workdir"
-        )
-    _group.wait(key)
+    hosts, all_facts = zip(*_gather([socket.gethostname(), {**facts, **_own_facts()}]), strict=True)
+    for process, theirs in enumerate(all_facts):
+        differ = [name for name in {**all_facts[0], **theirs} if theirs.get(name) != all_facts[0].get(name)]
+        if differ:
+            shown = ", ".join(f"{name}: {theirs.get(name)!r}, not {all_facts[0].get(name)!r}" for name in differ[:3])
+            raise UserError(
+                f"process {process} ({hosts[process]}) differs from process 0 ({hosts[0]}) in {shown}; every process "
+                "needs the same command, code, data set and workdir"
+            )
 
 
 def _own_facts() -> dict[str, Any]:
@@ -260,13 +188,13 @@ def _own_facts() -> dict[str, Any]:
     return {
         "code": code.hexdigest()[:12],
         **{name: metadata_version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
-        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+        "devices": jax.local_devices()[0].device_kind,
     }
 
 
 def digest(tensors: Mapping[str, Any]) -> str:
-    """Of flat `{name: array}`; "" where there is nobody to compare it with."""
-    if _group is None:
+    """Returns a digest of flat `{name: array}`; "" where there is nobody to compare it with."""
+    if not _several():
         return ""
     found = hashlib.sha256()
     for name in sorted(tensors):
@@ -278,27 +206,27 @@ def check_shared(workdir: Path) -> None:
     """Checks that every process sees what process 0 writes in the workdir.
 
     Raises:
-      UserError: naming the one that does not.
+      UserError: in every process, naming the first one that does not.
     """
-    if _group is None:
+    if not _several():
         return
-    key, file = f"r23d/shared/{_group.next_round()}", workdir / ".lock"  # held by process 0; its content is free
-    if _group.me == 0:
-        file.write_text(uuid.uuid4().hex)
-        _group.client.key_value_set(key, file.read_text())
-    token, until = _group.client.blocking_key_value_get(key, _PATIENCE * 1000), time.monotonic() + _SHARED
-    while not (file.is_file() and file.read_text() == token):
-        if time.monotonic() > until:
-            raise UserError(
-                f"{_group.name(_group.me)}: --workdir {workdir} is not the folder that {_group.name(0)} writes to; "
-                "it must be on a file system that all hosts share"
-            )
+    file, token = workdir / ".lock", _gather(uuid.uuid4().hex)[0]  # held by process 0; its content is free
+    if is_primary():
+        file.write_text(token)
+    until = time.monotonic() + _SHARED
+    while not (seen := file.is_file() and file.read_text() == token) and time.monotonic() < until:
         time.sleep(0.2)
-    _group.wait(key)
+    hosts, folders, all_seen = zip(*_gather([socket.gethostname(), str(workdir), seen]), strict=True)
+    if not all(all_seen):
+        process = all_seen.index(False)
+        raise UserError(
+            f"process {process} ({hosts[process]}): --workdir {folders[process]} is not the folder that process 0 "
+            f"({hosts[0]}) writes to; it must be on a file system that all hosts share"
+        )
 
 
-def decide(interrupted: bool, out_of_time: bool, due: bool = True) -> tuple[bool, bool]:
-    """What all processes do: stop when any of them was told to, and end when process 0's time is up.
+def sync_stop(interrupted: bool, out_of_time: bool, due: bool = True) -> tuple[bool, bool]:
+    """Returns what all processes do: stop when any of them was told to, and end when process 0's time is up.
 
     Args:
       interrupted, out_of_time: as this process sees it.
@@ -308,7 +236,7 @@ def decide(interrupted: bool, out_of_time: bool, due: bool = True) -> tuple[bool
     Returns:
       (interrupted, out_of_time), the same in every process.
     """
-    if _group is None:
+    if not _several():
         return interrupted, out_of_time
     if not due:
         return False, False
@@ -316,14 +244,3 @@ def decide(interrupted: bool, out_of_time: bool, due: bool = True) -> tuple[bool
 
     votes = multihost_utils.process_allgather(np.asarray([interrupted, out_of_time]))
     return bool(votes[:, 0].any()), bool(votes[0, 1])
-
-
-def barrier(what: str) -> None:
-    """Until every process is here, and so what process 0 wrote before is there to be read."""
-    if _group is not None:
-        _group.wait(f"{what}/{_group.next_round()}")
-
-
-def is_primary() -> bool:
-    """Whether this is the process that writes."""
-    return _group is None or _group.me == 0

@@ -1,4 +1,7 @@
-"""The checkpoints of one run: saved in the background, pruned, and resumed from the newest whole one."""
+"""The checkpoints of one run: saved in the background, pruned, and resumed from the newest whole one.
+
+Not Orbax's CheckpointManager, which takes a score with the save, before the evaluation, and has no checksums.
+"""
 
 import os
 import shutil

@@ -23,8 +23,8 @@ class Stopping:
 
     def decide(self, due: bool = True) -> None:
         """Decides anew. With several hosts only where `due`, the same for all: asking the others waits for devices."""
-        self.interrupted, self.out_of_time = hosts.decide(self._interrupt.received, self._clock.out_of_time, due=due)
+        self.interrupted, self.out_of_time = hosts.sync_stop(self._interrupt.received, self._clock.out_of_time, due=due)
 
     def told(self) -> bool:
         """Whether any process has been told to stop by now, whatever the budget."""
-        return hosts.decide(self._interrupt.received, False)[0]
+        return hosts.sync_stop(self._interrupt.received, False)[0]
