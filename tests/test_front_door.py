@@ -114,6 +114,7 @@ def test_a_weights_file_is_loaded_as_it_is(clf, folder, videos, tmp_path):
     again = r23d_jax.load(tmp_path / "tiny.safetensors", arch="r2plus3d_18", labels=LABELS)
     clip = clf.transform(read_rgb(videos[0])[0][:4])
     np.testing.assert_array_equal(again(clip), clf(clip))
+    assert again.card.tensors_sha256 == clf.card.tensors_sha256  # the protocol names them alike
 
 
 def test_training_and_the_data_set(tmp_path):

@@ -1,5 +1,6 @@
 """Weights from anywhere by one call: a file, a published name, a checkpoint folder or a workdir."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from flax import nnx
 from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.weights import architecture, checkpoint, importing
-from r23d_jax.weights.card import FILE_NAME, Card
+from r23d_jax.weights.card import FILE_NAME, Card, tree_sha256
 
 
 def load(
@@ -51,7 +52,7 @@ def load_flat(
     names = importing.read_labels(labels) if isinstance(labels, str | Path) else labels
     if not is_ours(source):
         imported = importing.convert(source, arch, names, in_channels)
-        return imported.values, imported.card
+        return imported.values, dataclasses.replace(imported.card, tensors_sha256=tree_sha256(imported.values))
     folder = checkpoint.find(source, which)
     values, card = checkpoint.load_weights(folder)
     if arch is not None and models.canonical(arch) != models.canonical(card.arch):
