@@ -1,4 +1,4 @@
-"""`results.json` as it is read back: what its keys may hold."""
+"""Reads and checks `results.json`."""
 
 import math
 from collections.abc import Sequence
@@ -23,15 +23,19 @@ _TEXTS = (
     "from",
 )
 _COUNTS = ("videos_expected", "videos_evaluated", "step", "width", "seed")
-_PARTS = {"streams": "stream", "splits": "split"}  # and the key that names each part
+_PARTS = {"streams": "stream", "splits": "split"}  # keys of lists -> key that every item needs
 _NEEDED = ("top1", "videos_expected", "videos_evaluated")
 
 
 def read_results(path: Path, needed: Sequence[str] = _NEEDED) -> dict[str, Any]:
-    """What the file holds: the keys that are `needed`, and others, each of which can be what it says.
+    """Returns the file's content.
+
+    Args:
+      path: of the file.
+      needed: keys that must be there; the values of all known keys are checked.
 
     Raises:
-      UserError: unreadable, or naming the first key that cannot be.
+      UserError: the file is unreadable, or a key is missing or has an impossible value.
     """
     try:
         found = read_json(path)
