@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.0  # element dropout after every residual block (I3D: before the logits)
     config.model.width = 64  # channels of layer1; 64 is the published network
     config.model.layers = ()  # blocks per stage; () is the published network
+    config.model.arguments = ConfigDict(type_safe=False)  # further ones of a network that has them: arguments.KEY=VALUE
     config.model.bn_epsilon = 0.0  # 0: the network's own, or the one on the card of `init_from`
 
     config.dataset = ConfigDict(type_safe=False)

@@ -97,8 +97,7 @@ def _augmentation(config: Any) -> str:
     """What is random, in a few words."""
     options = config.augment
     crop = {"multi_scale": f" ({', '.join(f'{scale:.2g}' for scale in options.scales)})"}.get(options.crop, "")
-    names = ("flip", "brightness", "contrast", "saturation", "hue", "mixup", "cutmix")
-    also = [name for name in names if options[name]]
+    also = [name for name, value in options.items() if isinstance(value, float) and value]
     return "; ".join([f"Crop {options.crop}{crop}", *(f"{name} {options[name]:g}" for name in also)]) + "."
 
 

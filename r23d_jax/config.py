@@ -43,7 +43,7 @@ _BELOW_ONE = "model.dropout label_smoothing ema optimizer.momentum".split()
 _SHARE = "augment.flip optimizer.layer_decay".split()
 
 # Below these, keys are what the optimizer or schedule of that name takes; whoever calls it checks them.
-_FREE_FORM = ("optimizer.arguments.", "schedule.arguments.")
+_FREE_FORM = ("model.arguments.", "optimizer.arguments.", "schedule.arguments.")
 _FREE_KINDS = (bool, int, float, str, tuple, type(None))
 
 

@@ -1,1 +1,1 @@
-"""Scores: every view of every test video exactly once, metrics over them, and what is written of them."""
+"""Evaluation: scores every view of every test video exactly once, computes metrics, and writes the results."""

@@ -1,4 +1,4 @@
-"""From the logits of a video's clips to the video's scores, in several ways side by side."""
+"""Aggregates: ways to combine the logits of a video's clips into scores of the video."""
 
 from collections.abc import Callable
 
@@ -19,11 +19,11 @@ def mean_logits(logits: np.ndarray, video: np.ndarray, count: int) -> np.ndarray
 
     Args:
       logits: float32 [N, C], of all clips.
-      video: int [N], which video a clip is of; every number below `count` occurs.
-      count: of videos, V.
+      video: int [N], index of each clip's video; every number below `count` occurs.
+      count: number of videos, V.
 
     Returns:
-      float32 [V, C]. Sums are in float64 and in the order of the clips.
+      float32 [V, C], summed in float64 in the order of the clips.
     """
     return _mean(logits.astype(np.float64), video, count)
 
@@ -34,5 +34,5 @@ def _mean(values: np.ndarray, video: np.ndarray, count: int) -> np.ndarray:
     return (total / np.bincount(video, minlength=count)[:, None]).astype(np.float32)
 
 
-# An aggregate is a function like `mean_logits`; its name here is its key in `results.json` and `predictions.npz`.
+# The names are keys in `results.json` and `predictions.npz`.
 AGGREGATES: dict[str, Aggregate] = {"mean_softmax": mean_softmax, "mean_logits": mean_logits}

@@ -1,7 +1,7 @@
-"""Exact video-level evaluation: every expected view seen once, summed under a mask, divided once.
+"""Exact video-level evaluation: every expected view is scored exactly once.
 
-Logits of clips are gathered on the host and summed in float64 in a fixed order, so the counts are the same
-for any batch size and number of devices or hosts. A result exists only after the proof of coverage.
+Clip logits are gathered on the host and summed in float64 in a fixed order, so that counts do not depend on the
+batch size or the number of devices and hosts.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,22 +44,23 @@ def evaluate(
 
     Args:
       eval_step: jitted `(weights, batch) -> (logits, index)`, both replicated.
-      weights: handed to it.
-      dataset, positions: which videos, in the order of the result.
+      weights: its first argument.
+      dataset, positions: the videos, in the order of the result.
       spec: frames and stride of a clip.
-      views: "dense" for every non-overlapping clip, "segments" for one of evenly spread frames, a number of
-        uniformly spread clips, or "whole" for the whole video: see `data.views.whole_views`. Whole videos are
-        evaluated length by length, so one program a length is compiled.
+      views: "dense" for every non-overlapping clip, "segments" for one clip of evenly spread frames, a number of
+        uniformly spread clips, or "whole" for the whole video, see `data.views.whole_views`. Whole videos are
+        evaluated one length after another, and each length compiles a program.
       crops: 1 or 3.
-      batch_size: views of `spec.frames` frames a step, over all devices; fewer where whole videos are longer, so
-        that a batch has no more frames. Rounded up to divide over the devices.
+      batch_size: views of `spec.frames` frames per step, over all devices; fewer for longer whole videos, so that
+        a batch has no more frames. Rounded up to a multiple of the number of devices.
       mesh, threads, prefetch: as in training.
-      processes: as in training; whole videos are decoded in threads, for processes would start anew every length.
-      progress: show a bar.
-      before_batch: called before every batch, in all processes alike; what it raises ends the evaluation.
+      processes: as in training. Whole videos of several lengths are decoded in threads, because processes would be
+        restarted for every length.
+      progress: whether to show a progress bar.
+      before_batch: called before every batch in every process; an exception ends the evaluation.
 
     Raises:
-      UserError: if any view was not seen exactly once. Nothing is reported then.
+      UserError: a view was not scored exactly once, or an output is not finite.
     """
     plans = planning.plans(
         dataset, positions, frames=spec.frames, stride=spec.stride, max_frames=spec.max_frames, views=views, crops=crops
@@ -104,7 +105,7 @@ def _logits(
     bar: tqdm,
     before_batch: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Runs the batches: logits float32 [count, C] of each view, and int64 [count], how often it was seen."""
+    """Returns float32 [count, C], the logits of each view, and int64 [count], how often each was scored."""
     logits, seen = None, np.zeros(count, np.int64)
 
     def collect(output):
@@ -121,7 +122,7 @@ def _logits(
     for batch in stream:
         before_batch()
         output = eval_step(weights, batch)
-        if pending is not None:  # one batch behind, so that the device need not wait for the host
+        if pending is not None:  # collect one batch late, so that the device never waits for the host
             collect(pending)
         pending = output
     collect(pending)

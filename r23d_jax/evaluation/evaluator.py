@@ -1,4 +1,4 @@
-"""The score of a checkpoint: evaluated, with its protocol, written to the workdir."""
+"""Evaluates a checkpoint and writes its scores, with their protocol, to the workdir."""
 
 import dataclasses
 import sys
@@ -29,7 +29,7 @@ from r23d_jax.weights.card import Card
 
 
 class Evaluated(NamedTuple):
-    """An evaluation: what `results.json` holds, and what was evaluated on what."""
+    """The content of `results.json`, and what was evaluated: data set, flat weights and their card."""
 
     results: dict[str, Any]
     dataset: Dataset
@@ -44,12 +44,20 @@ def evaluate_checkpoint(
     source: Path | None = None,
     dataset: Dataset | None = None,
 ) -> Evaluated:
-    """Evaluates a checkpoint of the workdir or, where `which` is "init", the weights of `config.init_from`.
+    """Evaluates weights, and writes `results.json` and `predictions.npz`.
 
-    The card of the weights decides network and preprocessing; the config decides data set, views and
-    batch, and the length of a clip where the card leaves it open (I3D takes whole videos). The weights are
-    `source`'s, another workdir or a checkpoint folder, where that is given. The videos are `dataset`'s, by default the
-    one that the config names. Writes `results.json` and `predictions.npz`.
+    The card of the weights determines network and preprocessing; the config determines data set, views and batch
+    size, and the length of a clip if the card has none (I3D takes whole videos).
+
+    Args:
+      config: from `config.load`.
+      workdir: written to; its checkpoint is evaluated unless `source` is given.
+      which: "best" or "last" checkpoint, or "init" for the weights of `config.init_from`.
+      source: another workdir or a checkpoint folder.
+      dataset: by default the one that the config names.
+
+    Raises:
+      UserError: there are no such weights, or they do not fit the data set.
     """
     workdir = Path(workdir)
     if dataset is None:
@@ -85,7 +93,7 @@ def evaluate_checkpoint(
         )
     if spec.input != (seen := dataclasses.replace(spec, channels=dataset.channels, flow=dataset.flow)).input:
         name += f", trained on {spec.input}"
-        spec = seen  # the protocol tells what was looked at
+        spec = seen  # the protocol describes the evaluated input
     spec = dataclasses.replace(spec, frames=spec.frames or config.clip.frames)
     mesh = create_mesh()
     network = Functional(models.from_card(card, dtype=config.dtype))
@@ -107,7 +115,7 @@ def write_results(workdir: Path, results: dict[str, Any], predictions: Predictio
 
 
 class Evaluator:
-    """Evaluates one network on one part of a data set's split; compiled once, or once a length for whole videos."""
+    """Evaluates one network on one part of a split; compiles once, or once per length for whole videos."""
 
     def __init__(self, config, dataset, network, spec, card, mesh):
         self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
@@ -126,7 +134,17 @@ class Evaluator:
         which: str = "last checkpoint, not chosen by test score",
         before_batch: Callable[[], None] = lambda: None,
     ):
-        """`(results, predictions)`; the results are those of `results.json`. `before_batch` as in `evaluate`."""
+        """Evaluates weights.
+
+        Args:
+          weights: flat, replicated over the mesh.
+          step, init: of the weights, for the results.
+          which: describes the weights in the protocol.
+          before_batch: as in `evaluate`.
+
+        Returns:
+          The content of `results.json`, and the predictions.
+        """
         config, options = self._config, self._config.eval
         predictions = evaluate(
             self._step,
@@ -174,7 +192,7 @@ class Evaluator:
 
 
 def _best(workdir: Path, part: str) -> str:
-    """What the best checkpoint of a workdir is best in, where it is now evaluated on `part`."""
+    """Describes how the best checkpoint was chosen, for an evaluation on `part`."""
     chosen_on = recorded(workdir)[0]["eval.part"] if (workdir / "config.json").is_file() else part
     return f"best checkpoint by top1 on {'these' if chosen_on == part else 'the'} {chosen_on} videos"
 
@@ -197,7 +215,7 @@ def _check_any_length(card: Card) -> None:
 
 
 def _check_input(config: ConfigDict, card: Card, dataset: Dataset) -> None:
-    """RGB is not flow; and flow of another algorithm has other magnitudes, so it needs an explicit word."""
+    """Raises if the data set's input differs; another flow algorithm (other magnitudes) may be allowed explicitly."""
     trained = card.preprocessing
     given = dataclasses.replace(trained, channels=dataset.channels, flow=dataset.flow)
     if given.channels != trained.channels or (given.flow != trained.flow and not config.init_other_input):
@@ -209,10 +227,10 @@ def _check_input(config: ConfigDict, card: Card, dataset: Dataset) -> None:
 
 
 def _check_frames(card: Card, dataset: Dataset) -> None:
-    """Frames stored in another shape than the weights were trained on would be seen squeezed."""
+    """Raises if frames are stored in another shape than in training, which would distort them."""
     stored, trained = dataset.stored_as, card.source.get("stored")
     resize = card.preprocessing.resize
-    if trained is None and isinstance(resize, tuple):  # imported weights: their frames have this shape
+    if trained is None and isinstance(resize, tuple):  # imported weights: compare aspect ratios
         trained = stored if not isinstance(stored, list) else list(resize)
         contradicts = trained != stored and abs(stored[1] / stored[0] / (resize[1] / resize[0]) - 1) > 0.02
     else:

@@ -1,7 +1,7 @@
-"""Late fusion: an RGB and an optical-flow network's scores of the same videos, averaged.
+"""Late fusion: averages the scores of an RGB and an optical-flow network for the same videos.
 
 K. Simonyan and A. Zisserman, "Two-Stream Convolutional Networks for Action Recognition in Videos", NeurIPS 2014,
-average softmax scores; DeepMind's I3D adds logits. Both, and every further aggregate, are computed here.
+average softmax scores; DeepMind's I3D adds logits. This fuses every aggregate that both streams have.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ _ALONE = ("dataset", "input", "protocol", "arch", "width", "init", "step", "seed
 
 @dataclasses.dataclass(frozen=True)
 class StreamPredictions:
-    """What one network says of the test videos.
+    """The evaluation of one stream.
 
     Attributes:
-      origin: where it was read, for messages.
-      predictions: of its evaluation.
-      results: `results.json` of the same evaluation, {} where there is none beside the predictions.
+      origin: file of the predictions, for messages.
+      predictions: of the stream's network.
+      results: `results.json` beside them, {} if there is none.
     """
 
     origin: Path
@@ -36,10 +36,10 @@ class StreamPredictions:
 
 
 def read_stream(path: Path) -> StreamPredictions:
-    """Reads a workdir's evaluation, or a predictions.npz and the results.json beside it if there is one.
+    """Reads the evaluation of a workdir, or a predictions.npz with the results.json beside it, if any.
 
     Raises:
-      UserError: damaged, or the two are not of one evaluation.
+      UserError: a file is damaged, or the two are not of the same evaluation.
     """
     path = path / "predictions.npz" if path.is_dir() else path
     predictions, beside = Predictions.load(path), path.with_name("results.json")
@@ -56,17 +56,18 @@ def read_stream(path: Path) -> StreamPredictions:
 def fuse(
     rgb: StreamPredictions, flow: StreamPredictions, weights: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[dict[str, Any], Predictions]:
-    """Weighted means of both streams' video scores, of every aggregate that both have.
+    """Returns the weighted mean of both streams' video scores, for every aggregate that both have.
 
     Args:
       rgb, flow: of the same test videos, in any order.
       weights: of the two; only their ratio counts.
 
     Returns:
-      What `results.json` holds, and the predictions, whose `clips` counts the views of both.
+      The content of `results.json`, and the predictions, whose `clips` counts the views of both.
 
     Raises:
-      UserError: other videos, labels, classes or splits; not an RGB and a flow stream; or useless weights.
+      UserError: the streams differ in videos, labels, classes or split; they are not RGB and flow; or the weights
+        are negative or both 0.
     """
     if not all(weight >= 0 for weight in weights) or not 0 < sum(weights) < math.inf:
         raise UserError(f"--weights {weights[0]:g},{weights[1]:g}: must be numbers of at least 0, not both 0")
@@ -124,7 +125,7 @@ def _protocol(stream: StreamPredictions) -> str:
 
 
 def _check_inputs(rgb: StreamPredictions, flow: StreamPredictions) -> None:
-    """Each must be what its place says, as far as that is known."""
+    """Raises unless the first is an RGB and the second a flow stream of the same split and part, where known."""
     for stream, wanted in ((rgb, "rgb"), (flow, "flow")):
         found = stream.results.get("input", wanted)
         if not found.startswith(wanted) or "streams" in stream.results:
@@ -140,12 +141,12 @@ def _check_inputs(rgb: StreamPredictions, flow: StreamPredictions) -> None:
 
 
 def _parts(rgb: StreamPredictions, flow: StreamPredictions) -> list[str]:
-    """Which part of its split each was evaluated on; results.json did not always say it."""
+    """Returns the evaluated part of each stream with results; those without the key are of "test"."""
     return [stream.results.get("part", "test") for stream in (rgb, flow) if stream.results]
 
 
 def _in_order_of(rgb: StreamPredictions, flow: StreamPredictions) -> Predictions:
-    """The flow stream's predictions, its videos in the order of the RGB stream's."""
+    """Returns the flow stream's predictions in the order of the RGB stream's videos."""
     a, b = rgb.predictions, flow.predictions
     pair = f"{rgb.origin} and {flow.origin}"
     if list(a.class_names) != list(b.class_names):

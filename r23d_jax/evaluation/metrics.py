@@ -1,21 +1,21 @@
-"""Classification metrics as sums over a mask, divided once.
+"""Classification metrics as masked sums that are divided once at the end.
 
-Sums of parts add up to the sums of the whole, so the result is the same for any batch size and for any
-number of devices or hosts. Ties rank the lower class index first, which makes every count exact.
+Sums over parts add up to those of the whole, so that results do not depend on the batch size or the number of
+devices and hosts. Ties rank the lower class index first.
 """
 
 import numpy as np
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rank of each row's true class, 0 for the best score.
+    """Returns the rank of each row's true class, 0 for the best score.
 
     Args:
       scores: float [N, C].
       labels: int [N], in 0..C-1.
 
     Returns:
-      int [N]. A class of equal score and lower index ranks before the true one.
+      int [N]. A class with the same score and a lower index ranks before the true one.
     """
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     before = np.arange(scores.shape[1])[None] < labels[:, None]
@@ -23,16 +23,16 @@ def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def sums(scores: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
-    """Counts of one part.
+    """Returns the counts over some rows.
 
     Args:
       scores: float [N, C], logits or probabilities.
       labels: int [N].
-      mask: bool [N]; rows that are False (padding) count for nothing.
+      mask: bool [N]; rows that are False (padding) do not count.
 
     Returns:
-      `count`, `top1`, `top5` as int64 scalars (top5 is top-min(5, C)), and `confusion` int64 [C, C], the
-      true class down and the predicted class across.
+      `count`, `top1`, `top5` as int64 scalars (top5 is top-min(5, C)), and `confusion`, int64 [C, C] with a row
+      for each true class and a column for each predicted one.
     """
     classes = scores.shape[1]
     scores, labels = scores[mask], labels[mask]
@@ -48,19 +48,19 @@ def sums(scores: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> dict[str, 
 
 
 def add(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Sums of two disjoint parts together."""
+    """Adds the sums of two disjoint parts."""
     return {key: a[key] + b[key] for key in a}
 
 
 def per_class(confusion: np.ndarray) -> np.ndarray:
-    """Accuracy of each class, float64 [C]; NaN for a class without a video."""
+    """Returns float64 [C], the accuracy of each class; NaN for a class without a video."""
     total = confusion.sum(axis=1)
     with np.errstate(invalid="ignore"):
         return np.diag(confusion) / total
 
 
 def finish(total: dict[str, np.ndarray]) -> dict[str, float]:
-    """`top1`, `top5` and `mean_class` (over the classes that have a video) in 0..1."""
+    """Returns `top1`, `top5` and `mean_class` (over the classes that have a video) in 0..1."""
     count = int(total["count"])
     return {
         "top1": float(total["top1"] / count),
@@ -70,7 +70,7 @@ def finish(total: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis in float64."""
+    """Returns the softmax over the last axis in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exp = np.exp(shifted)
     return exp / exp.sum(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""`predictions.npz`: what an evaluation says of every video."""
+"""`predictions.npz`: the scores of every video in an evaluation."""
 
 import dataclasses
 import io
@@ -14,24 +14,23 @@ from r23d_jax.errors import UserError, one_line
 from r23d_jax.evaluation import metrics
 from r23d_jax.runtime.files import write_bytes
 
-_KINDS = {"names": "U", "labels": "iu", "clips": "iu", "class_names": "U"}  # of dtypes
-# The names of the file where they are not the aggregates' own.
+_KINDS = {"names": "U", "labels": "iu", "clips": "iu", "class_names": "U"}  # allowed kinds of dtypes
+# Aggregates whose array in the file has another name.
 _ARRAYS = {"mean_softmax": "scores", "mean_logits": "logits"}
 _AGGREGATES = {array: name for name, array in _ARRAYS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What `predictions.npz` holds: one row a video, in the order of their names.
+    """Scores of V videos, one row each, sorted by name.
 
     Attributes:
       names: str [V].
       labels: int32 [V].
-      aggregates: float32 [V, C] scores by the name of the aggregate they come from, "mean_softmax" and "mean_logits"
-        among them.
-      clips: int32 [V], views averaged.
+      aggregates: float32 [V, C] by the aggregate's name; "mean_softmax" and "mean_logits" are always there.
+      clips: int32 [V], number of views of each video.
       class_names: str [C].
-      clip_top1: share of single views that are right; NaN where it is not known.
+      clip_top1: accuracy of single views; NaN if unknown.
     """
 
     names: np.ndarray
@@ -43,7 +42,7 @@ class Predictions:
 
     @property
     def scores(self) -> np.ndarray:
-        """float32 [V, C], mean over the video's views of the softmax ("after softmax"): what `top1` goes by."""
+        """float32 [V, C], mean over the video's views of the softmax ("after softmax"); `top1` is computed from it."""
         return self.aggregates["mean_softmax"]
 
     @property
@@ -52,7 +51,7 @@ class Predictions:
         return self.aggregates["mean_logits"]
 
     def save(self, path: Path) -> None:
-        """Writes the arrays, atomically."""
+        """Writes the file atomically."""
         file = io.BytesIO()
         scores = {_ARRAYS.get(name, name): array for name, array in self.aggregates.items()}
         np.savez_compressed(file, **scores, **{name: getattr(self, name) for name in _KINDS})
@@ -60,15 +59,15 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
-        """Reads what `save` wrote. `clip_top1` is not in it, and NaN.
+        """Reads what `save` wrote; `clip_top1` is not stored, so it is NaN.
 
         Raises:
-          UserError: no such file, damaged, or arrays that do not fit together.
+          UserError: the file is missing or damaged, or its arrays do not fit together.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 found = {name: np.asarray(arrays[name]) for name in (*_KINDS, *_AGGREGATES, *arrays.files)}
-        # A flipped bit anywhere in the archive may be one of these.
+        # A damaged archive can raise any of these.
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: not readable as predictions.npz ({one_line(error)}); evaluate again") from None
         wrong = [name for name, array in found.items() if array.dtype.kind not in _KINDS.get(name, "f")]
@@ -80,7 +79,7 @@ class Predictions:
         return predictions
 
     def fit_together(self) -> bool:
-        """Whether shapes, labels and numbers are those of an evaluation."""
+        """Returns whether shapes, labels, scores and counts are consistent."""
         if self.names.ndim != 1 or self.class_names.ndim != 1 or not len(self.names):
             return False
         videos, classes = len(self.names), len(self.class_names)
@@ -92,13 +91,13 @@ class Predictions:
         return bool(finite and self.labels.min() >= 0 and self.labels.max() < classes and self.clips.min() >= 1)
 
     def in_order(self, rows: np.ndarray) -> "Predictions":
-        """Returns the predictions of some videos, in the order of `rows` (int [N])."""
+        """Returns the predictions of the videos at `rows` (int [N]), in that order."""
         chosen = {name: getattr(self, name)[rows] for name in ("names", "labels", "clips")}
         aggregates = {name: scores[rows] for name, scores in self.aggregates.items()}
         return dataclasses.replace(self, **chosen, aggregates=aggregates)
 
     def results(self) -> dict[str, Any]:
-        """Returns the scores of `results.json`, in 0..1; without `clip_top1` where that is not known."""
+        """Returns the scores of `results.json`, in 0..1, without `clip_top1` if it is unknown."""
         everything = np.ones(len(self.labels), bool)
         of = {
             name: metrics.finish(metrics.sums(scores, self.labels, everything))

@@ -1,4 +1,4 @@
-"""How a score came about, in one sentence."""
+"""Describes in one sentence how a score was computed."""
 
 from r23d_jax.data import views as planning
 from r23d_jax.transforms.spec import Preprocessing
@@ -7,15 +7,15 @@ from r23d_jax.transforms.spec import Preprocessing
 def describe_protocol(
     spec: Preprocessing, *, views: str | int, crops: int, stored: str, split: str, part: str, dtype: str, weights: str
 ) -> str:
-    """One sentence that says how a score came about.
+    """Returns one sentence that describes how a score was computed.
 
     Args:
       spec: clip and preprocessing.
-      views, crops: as evaluated.
+      views, crops: as in `evaluate`.
       stored: size of the frames in the records.
       split, part: of the data set.
-      dtype: the network's.
-      weights: which weights ("last checkpoint").
+      dtype: the network computes in.
+      weights: describes the weights ("last checkpoint").
     """
     if views == "whole":
         clips = (

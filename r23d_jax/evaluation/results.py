@@ -1,4 +1,4 @@
-"""`results.json` as it is read back: what its keys may hold."""
+"""Reads and checks `results.json`."""
 
 import math
 from collections.abc import Sequence
@@ -23,15 +23,24 @@ _TEXTS = (
     "from",
 )
 _COUNTS = ("videos_expected", "videos_evaluated", "step", "width", "seed")
-_PARTS = {"streams": "stream", "splits": "split"}  # and the key that names each part
+_PARTS = {"streams": "stream", "splits": "split"}  # keys of lists -> key that every item needs
 _NEEDED = ("top1", "videos_expected", "videos_evaluated")
 
 
+def score_names(parts: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns the keys of scores that all of several results have: every fraction in them is one."""
+    return [name for name, value in parts[0].items() if all(type(part.get(name)) is float for part in parts)]
+
+
 def read_results(path: Path, needed: Sequence[str] = _NEEDED) -> dict[str, Any]:
-    """What the file holds: the keys that are `needed`, and others, each of which can be what it says.
+    """Returns the file's content.
+
+    Args:
+      path: of the file.
+      needed: keys that must be there; the values of all known keys are checked.
 
     Raises:
-      UserError: unreadable, or naming the first key that cannot be.
+      UserError: the file is unreadable, or a key is missing or has an impossible value.
     """
     try:
         found = read_json(path)
@@ -52,7 +61,7 @@ def _check(found: Any, needed: Sequence[str], inside: str = "") -> None:
             fits = isinstance(value, str)
         elif key in _COUNTS:
             fits = type(value) is int and value >= 0
-        elif key in SCORES:
+        elif key in SCORES or isinstance(value, float):
             fits = type(value) in (int, float) and 0 <= value <= 1
         elif key == "aggregates":
             fits = isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""The evaluation step: one pure function of (weights, batch)."""
+"""The evaluation step: a pure function of (weights, batch)."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,9 @@ from r23d_jax.models.functional import Functional
 def make_eval_step(
     network: Functional, transform: Callable[..., jax.Array]
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """Builds `step(weights, batch) -> (logits float32 [B, classes], index int32 [B])`.
+    """Returns `step(weights, batch) -> (logits float32 [B, classes], index int32 [B])`.
 
-    `weights` are `TrainState.evaluated()`; `index` is the batch's own, -1 where a row is padding, so that
-    whoever gathers the logits knows which view each one is of.
+    `weights` are `TrainState.evaluated()`; `index` is the batch's, the view of each row or -1 for padding.
     """
 
     def step(weights, batch):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r23d_jax import report
-from r23d_jax.evaluation.results import SCORES
+from r23d_jax.evaluation.results import score_names
 from r23d_jax.runtime import hosts
 from r23d_jax.runtime.files import write_json
 
@@ -33,8 +33,8 @@ def write(workdir: Path, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     results = _mean(parts) | {"split": "all"}
     if len(parts) > 1:
-        results["spread"] = {name: statistics.stdev(part[name] for part in parts) for name in _scores(parts)}
-    kept = ("split", "videos_evaluated", *_scores(parts))
+        results["spread"] = {name: statistics.stdev(part[name] for part in parts) for name in score_names(parts)}
+    kept = ("split", "videos_evaluated", *score_names(parts))
     results["splits"] = [{name: part[name] for name in kept} for part in parts]
     for name in ("videos_expected", "videos_evaluated"):
         results[name] = sum(part[name] for part in parts)
@@ -50,13 +50,9 @@ def write(workdir: Path, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return results
 
 
-def _scores(parts: Sequence[dict[str, Any]]) -> list[str]:
-    return [name for name in SCORES if all(name in part for part in parts)]
-
-
 def _mean(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The last of them with the mean scores of all."""
-    mean = {**parts[-1], **{name: statistics.fmean(part[name] for part in parts) for name in _scores(parts)}}
+    mean = {**parts[-1], **{name: statistics.fmean(part[name] for part in parts) for name in score_names(parts)}}
     if "aggregates" in mean:
         every = [part.get("aggregates", {}) for part in parts]
         names = [name for name in every[-1] if all(name in aggregates for aggregates in every)]

@@ -1,1 +1,1 @@
-"""A network on video files and arrays: clips of a video, the classifier, class activation maps."""
+"""Inference on video files and arrays: clips of a video, the classifier, class activation maps."""

@@ -1,13 +1,13 @@
-"""Class activation maps over space and time, for every network here and without a layer's name.
+"""Class activation maps over space and time, for every network of this package.
 
-Every network ends in a linear head `fc` over an average of its last map: `features(video)` gives that map,
-the last entry `[B, T', H', W', D]`, and its average, `pool`. The head can then be applied at every position
-before the average is taken (B. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR
-2016): the map of a class is in logits, and its average plus the head's bias is the class's logit.
+Every network ends in a linear head `fc` over an average of its last feature map. `features(video)` returns that map,
+`[B, T', H', W', D]`, as its last entry before the average, `pool`. Applying the head at every position before
+averaging gives the map of each class, in logits; its average plus the head's bias is the class's logit (B. Zhou et
+al., "Learning Deep Features for Discriminative Localization", CVPR 2016).
 
-A network needs `features`, `fc.kernel` `[D, classes]` and `fc.bias`. Its map's first position is taken to lie
-over the input's first frame and pixel, as padding by half the kernel makes it; a network padded in another
-way says where in `map_offset`, three numbers in frames and pixels.
+A network needs `features`, `fc.kernel` `[D, classes]` and `fc.bias`. The first position of the map is assumed to lie
+at the input's first frame and pixel, which holds for padding by half the kernel; any other network has an attribute
+`map_offset` with the position in frames and pixels (time, height, width).
 """
 
 import dataclasses
@@ -22,20 +22,20 @@ from r23d_jax.errors import UserError
 from r23d_jax.models.functional import Functional, Weights, weights_of
 from r23d_jax.models.ops import convolution
 
-# Dark to bright, and of rising luminance: it reads on a grey screen and with any colour vision.
+# Luminance rises with the value, so the colours are readable in greyscale and with any colour vision.
 _HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """What a network saw in a batch of clips.
+    """Output of a network for a batch of clips, from which class activation maps are computed.
 
     Attributes:
       logits: float32 [B, classes].
-      features: float32 [B, T', H', W', D], the network's last map.
-      weights: float32 [T'], the share of each time step in the average; all 1/T' but in I3D.
-      kernel, bias: the head, float32 [D, classes] and [classes].
-      offset: input frame and pixel (time, height, width) under the map's first position.
+      features: float32 [B, T', H', W', D], the last feature map.
+      weights: float32 [T'], the weight of each time step in the average; 1/T' except in I3D.
+      kernel, bias: of the head, float32 [D, classes] and [classes].
+      offset: input frame and pixel (time, height, width) at the map's first position.
     """
 
     logits: np.ndarray
@@ -46,16 +46,16 @@ class Activation:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def maps(self, classes: np.ndarray, relative: bool = False) -> np.ndarray:
-        """The maps of some classes, in logits.
+        """Returns the maps of some classes, in logits.
 
         Args:
-          classes: int [B] or [B, K], which classes of each clip.
-          relative: subtract the mean over all classes at every position. The softmax does not see what all
-            classes share, so 0 then says "for no class more than for another".
+          classes: int [B] or [B, K], the classes for each clip.
+          relative: subtract the mean over all classes at every position. This does not change the softmax; 0 then
+            means no evidence for the class over the average class.
 
         Returns:
-          float32 [B, T', H', W'], or [B, K, T', H', W']. Their mean over space, summed over time with
-          `weights`, plus the bias is the logit (when not relative).
+          float32 [B, T', H', W'] or [B, K, T', H', W']. Unless relative, their mean over space, summed over time
+          with `weights`, plus the bias is the logit.
         """
         kernel = self.kernel - self.kernel.mean(axis=1, keepdims=True) if relative else self.kernel
         rows = kernel.T[np.asarray(classes)]
@@ -65,10 +65,10 @@ class Activation:
 
 
 class ActivationMapper:
-    """A network prepared for class activation maps; compiled once for a shape of clips.
+    """Computes `Activation`s of a network in evaluation mode; compiles once per shape of clips.
 
     Args:
-      model: one of `models.create`; its weights are used, in evaluation mode.
+      model: from `models.create`, with weights.
     """
 
     def __init__(self, model: nnx.Module):
@@ -81,12 +81,14 @@ class ActivationMapper:
         self._run = jax.jit(self._forward, compiler_options=convolution.compiler_options())
 
     def __call__(self, video: jax.Array | np.ndarray) -> Activation:
-        """
-        Args:
-          video: normalised float clips [B, T, H, W, C].
-        """
+        """Runs the network on `video`, normalised float clips [B, T, H, W, C]."""
         last, pool, logits = map(np.asarray, self._run(self._params, self._stats, jnp.asarray(video)))
         kernel, bias = (np.asarray(self._params[f"fc.{name}"]) for name in ("kernel", "bias"))
+        if last.shape[-1] != len(kernel):
+            raise UserError(
+                f"class activation maps need a linear head on the average of the last map, which has {last.shape[-1]} "
+                f"channels where the head takes {len(kernel)}"
+            )
         return Activation(logits, last, time_weights(last, pool), kernel, bias, self._offset)
 
     def _forward(self, params: Weights, stats: Weights, video: jax.Array):
@@ -98,14 +100,14 @@ class ActivationMapper:
 
 
 def time_weights(features: np.ndarray, pool: np.ndarray) -> np.ndarray:
-    """Shares of the time steps in an average, read off from what went in and what came out.
+    """Returns the weights of the time steps in an average, solved from its input and output.
 
     Args:
       features: float [B, T', H', W', D].
-      pool: float [B, D], the mean over space and some weighted mean over time, the same for every channel.
+      pool: float [B, D], the mean over space and a weighted mean over time with the same weights for every channel.
 
     Returns:
-      float32 [T']; the shares of a plain mean where the map has one time step or says nothing else.
+      float32 [T']; equal weights if those fit.
     """
     steps = features.shape[1]
     even = np.full(steps, 1 / steps)
@@ -118,10 +120,10 @@ def time_weights(features: np.ndarray, pool: np.ndarray) -> np.ndarray:
 def upsample(
     maps: np.ndarray, frames: int, height: int, width: int, offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
 ) -> np.ndarray:
-    """Maps at the size of the clip, linear between the positions and constant beyond the outer ones.
+    """Interpolates maps linearly to the size of the clip, constant beyond the outermost positions.
 
-    Networks shrink by powers of two; position i of a map lies over input pixel `offset + i * 2**n`, the centre
-    of its receptive field, which is not where stretching the map over the clip would put it.
+    Networks shrink by powers of two: position i of a map is centred at input pixel `offset + i * 2**n`. Stretching
+    the map over the clip would put it elsewhere.
 
     Args:
       maps: float [..., T', H', W'].
@@ -137,11 +139,11 @@ def upsample(
 
 
 def normalise(maps: np.ndarray, axes: tuple[int, ...] | None = None) -> np.ndarray:
-    """Evidence for the class, 0 to 1 for display; evidence against it is 0.
+    """Scales evidence for the class to 0..1 for display; evidence against it becomes 0.
 
     Args:
       maps: float, relative maps in logits.
-      axes: those that share a scale, all by default.
+      axes: that share a scale; by default all.
     """
     positive = np.maximum(maps, 0)
     most = positive.max(axis=axes, keepdims=True)
@@ -149,7 +151,7 @@ def normalise(maps: np.ndarray, axes: tuple[int, ...] | None = None) -> np.ndarr
 
 
 def overlay(frames: np.ndarray, heat: np.ndarray, strength: float = 0.7) -> np.ndarray:
-    """Frames in grey with the heat over them, from nothing at 0 to light yellow at 1.
+    """Draws a heat map over grey frames, from transparent at 0 to light yellow at 1.
 
     Args:
       frames: uint8 [..., H, W, 3].
@@ -162,13 +164,13 @@ def overlay(frames: np.ndarray, heat: np.ndarray, strength: float = 0.7) -> np.n
     grey = frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     place = heat[..., None] * (len(_HEAT) - 1)
     colour = sum(level * np.clip(1 - np.abs(place - index), 0, 1) for index, level in enumerate(_HEAT))
-    opacity = strength * heat[..., None] ** 1.5  # little evidence over much of a frame is no veil
+    opacity = strength * heat[..., None] ** 1.5  # keeps low values, which may cover most of a frame, transparent
     mixed = 0.85 * grey[..., None] * (1 - opacity) + colour * opacity
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
 def _interpolation(positions: int, size: int, offset: float) -> np.ndarray:
-    """The [size, positions] matrix of linear interpolation along one axis."""
+    """Returns the [size, positions] matrix of linear interpolation along one axis."""
     step = 2 ** int(np.ceil(np.log2(size / positions))) if positions < size else 1
     place = np.clip((np.arange(size) - offset) / step, 0, positions - 1)
     return np.clip(1 - np.abs(place[:, None] - np.arange(positions)), 0, None).astype(np.float32)

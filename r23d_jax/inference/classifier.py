@@ -1,4 +1,4 @@
-"""A network on video files and arrays: `load(source)` gives a `Classifier`, which brings its own preprocessing."""
+"""The classifier: a network with labels and preprocessing, applied to video files and arrays."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,26 +39,26 @@ def load(
     Args:
       source: a run's workdir, a checkpoint folder, a weights file of another project, or a published name.
       which: "best" or "last" checkpoint of a workdir.
-      arch, labels: as `weights.loading.load`, where the file does not say them.
+      arch, labels: as in `weights.loading.load`, if the file does not contain them.
       dtype: "float32" or "bfloat16", to compute in.
 
     Raises:
-      UserError: there is none, it is damaged, or it does not fit.
+      UserError: the source is missing, damaged or of no known network.
     """
     return Classifier(*loading.load_flat(source, arch, labels, which=which), dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the network says of one video.
+    """The scores of one video.
 
     Attributes:
-      video: its path; "array" where frames were given.
+      video: its path, or "array".
       top: `{"label", "score"}`, highest first; scores are softmax probabilities, averaged over the clips.
-      scores: float64 [classes], all of them in the order of the labels.
+      scores: float64 [classes], in the order of the labels.
       clip_scores: float64 [clips, classes].
-      protocol: how the scores came about.
-      result: the clips and where they lie in the video.
+      protocol: describes how the scores were computed.
+      result: the clips and their positions in the video.
     """
 
     video: str
@@ -69,11 +69,11 @@ class Prediction:
     result: VideoResult
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON of `predict --json`."""
+        """Returns the object that `predict --json` writes."""
         return {"video": self.video, "top": self.top, "clips": len(self.clip_scores), "protocol": self.protocol}
 
     def windows(self) -> tuple[list[tuple[float, float]], np.ndarray]:
-        """`(start, end)` in seconds of each window, and its scores: float64 [windows, classes]."""
+        """Returns `(start, end)` of each window in seconds, and float64 [windows, classes], its scores."""
         windows = self.result.plan.windows
         spans = [(start, end) for start, end, _ in windows]
         return spans, np.stack([self.clip_scores[rows].mean(axis=0) for _, _, rows in windows])
@@ -81,14 +81,14 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What one stage of the network makes of one video's clips.
+    """Features of one video's clips.
 
     Attributes:
-      video: its path; "array" where frames were given.
+      video: its path, or "array".
       features: float32 [clips, D], or [clips, T', H', W', D] without pooling.
       start_seconds: float64 [clips], time of each clip's first frame.
       fps: of the video.
-      protocol: how they came about.
+      protocol: describes how the features were computed.
       source: the video.
     """
 
@@ -101,7 +101,7 @@ class Features:
 
 
 def top_labels(scores: np.ndarray, labels: Sequence[str], top: int) -> list[dict[str, Any]]:
-    """Returns `{"label", "score"}` of the highest scores, highest first; ties in the order of the labels."""
+    """Returns `{"label", "score"}` of the top-k labels, highest first; ties in the order of the labels."""
     best = np.argsort(-scores, kind="stable")[:top]
     return [{"label": labels[index], "score": float(scores[index])} for index in best]
 
@@ -111,19 +111,19 @@ class Classifier:
 
     Args:
       weights: flat, `{path: array}`.
-      card: its `preprocessing` is obeyed.
+      card: of the weights; it determines network and preprocessing.
       dtype: "float32" or "bfloat16", to compute in.
 
     Attributes:
-      card: what travels with the weights.
-      labels: class names in the order of the logits; "class 0" and so on where the source had none.
+      card: of the weights.
+      labels: class names in the order of the logits; "class 0" and so on if the source has none.
       model: the network's structure, without values.
     """
 
     def __init__(self, weights: dict[str, np.ndarray], card: Card, dtype: str = "float32"):
         self.card, self.dtype = card, dtype
         self.labels = tuple(card.labels) or tuple(f"class {index}" for index in range(card.model["num_classes"]))
-        # Its shapes alone: initial weights would be thrown away, and drawing them takes seconds.
+        # Only shapes: drawing initial weights takes seconds, and they would not be used.
         self.model = nnx.eval_shape(lambda: models.from_card(card, dtype=dtype))
         architecture.check(card.arch, self.model, weights)
         self._weights = jax.device_put(weights)
@@ -143,15 +143,15 @@ class Classifier:
         fps: float | None = None,
         batch_size: int = 0,
     ) -> Prediction | list[Prediction]:
-        """Says what is done in videos.
+        """Classifies videos.
 
         Args:
-          videos: a file, or frames uint8 [T, H, W, 3] with `fps`: one prediction; a folder, a pattern or a list of
-            all of these: a list of them.
-          top: labels a video.
+          videos: a file or frames uint8 [T, H, W, 3], which return one prediction; or a folder, a glob pattern or a
+            list of any of these, which return a list.
+          top: labels per video.
           clips: "dense" for every non-overlapping clip, or a number of uniformly spread ones.
-          fps: frames a second of arrays.
-          batch_size: clips at a time; 0 to choose by the device.
+          fps: frame rate of arrays.
+          batch_size: clips per batch; 0 to choose by the device.
 
         Raises:
           UserError: a video cannot be read.
@@ -170,15 +170,15 @@ class Classifier:
         fps: float | None = None,
         batch_size: int = 0,
     ) -> Features | list[Features]:
-        """Returns what a stage of the network makes of every clip of videos.
+        """Returns a stage's output for every clip of videos.
 
         Args:
-          videos, clips, fps, batch_size: as `predict`.
+          videos, clips, fps, batch_size: as in `predict`.
           layer: one of `layers()`.
-          pool: take the mean of a map over time and space.
+          pool: whether to average maps over time and space.
 
         Raises:
-          UserError: a video cannot be read, or no such layer.
+          UserError: a video cannot be read, or there is no such layer.
         """
         found, single = self._find(videos, fps)
         features = list(self.iter_features(found, layer=layer, pool=pool, clips=clips, batch_size=batch_size))
@@ -194,13 +194,13 @@ class Classifier:
         failed: Failed | None = None,
         batch_size: int = 0,
     ) -> Iterator[Prediction]:
-        """Yields predictions as they come, in the order of the videos.
+        """Yields predictions one at a time, in the order of the videos.
 
         Args:
           found: from `sources.find`.
-          top, clips, batch_size: as `predict`.
-          sliding: (window, step) in seconds of windows that slide over a long video, 0 for their defaults.
-          failed: told of a video that cannot be read, and the others go on; by default it ends the work.
+          top, clips, batch_size: as in `predict`.
+          sliding: (window, step) in seconds for sliding windows over a long video, 0 for the defaults.
+          failed: called with each video that cannot be read and its error; by default the error is raised.
         """
         spec = self.card.preprocessing
 
@@ -224,7 +224,7 @@ class Classifier:
         failed: Failed | None = None,
         batch_size: int = 0,
     ) -> Iterator[Features]:
-        """Yields features as they come, in the order of the videos; arguments as `features` and `iter_predictions`."""
+        """Yields features one at a time; arguments as in `features` and `iter_predictions`."""
         spec, sentence = self.card.preprocessing, self.feature_protocol(layer, pool, clips)
         stage = self.stage(layer, pool)
 
@@ -236,14 +236,14 @@ class Classifier:
             yield Features(str(result.source.path), result.outputs, starts, fps, sentence, result.source)
 
     def feature_protocol(self, layer: str, pool: bool, clips: str | int) -> str:
-        """How such features come about, in one sentence."""
+        """Returns one sentence that describes how features are computed."""
         what = f"mean of {layer}" if pool and layer != "pool" else layer
         return protocol.describe(self.card, clips, self.dtype, aggregate=what)
 
     # --- arrays in, arrays out
 
     def transform(self, frames: np.ndarray) -> jax.Array:
-        """Returns the network's input: resized, cropped and normalised as the weights were trained.
+        """Returns the network's input: resized, cropped and normalised as in training.
 
         Args:
           frames: uint8 [T, H, W, 3] or [B, T, H, W, 3], RGB as decoded.
@@ -259,28 +259,31 @@ class Classifier:
         return self.prepare(clips, np.tile(np.int32(clips.shape[2:4]), (len(clips), 1)))
 
     def __call__(self, clips: jax.Array | np.ndarray) -> jax.Array:
-        """Returns logits, float32 [B, classes], of what `transform` gives."""
+        """Returns float32 [B, classes], the logits of clips from `transform`."""
         return self._logits(clips)
 
     def layers(self) -> tuple[str, ...]:
-        """Names of the stages that `features` can give, first to last."""
+        """Returns the names of the stages, in order of depth."""
         spec, model = self.card.preprocessing, self.card.model
         side = spec.crop or 112
         clip = (1, spec.frames or 16, side, side, model.get("in_channels", 3))
         names = []
 
         def trace(weights, video):
-            names.extend(self._functional.features(weights, weights, video))  # what is returned would be sorted
+            names.extend(self._functional.features(weights, weights, video))  # a returned dict would be sorted
 
         jax.eval_shape(trace, self._weights, jax.ShapeDtypeStruct(clip, np.float32))
         return tuple(names)
 
     def stage(self, layer: str, pool: bool) -> Callable[[jax.Array], jax.Array]:
-        """The function from normalised clips to one stage's output, float32 [B, D] or [B, T', H', W', D].
+        """Returns a function from normalised clips to one stage's output, float32 [B, D] or [B, T', H', W', D].
 
         Args:
           layer: one of `layers()`.
-          pool: take the mean over time and space of a map.
+          pool: whether to average maps over time and space.
+
+        Raises:
+          UserError: there is no such layer.
         """
         if layer not in self.layers():
             raise UserError(f"--layer {layer}: {self.card.arch} has {', '.join(self.layers())}")
@@ -292,47 +295,48 @@ class Classifier:
         return self._bind(output)
 
     def prepare(self, frames: np.ndarray, size: np.ndarray) -> jax.Array:
-        """Crop and normalisation of evaluation: uint8 [B, T, H, W, C] on a canvas, int32 sizes [B, 2]."""
+        """Resizes, crops and normalises clips as in evaluation.
+
+        Args:
+          frames: uint8 [B, T, H, W, C], each clip at the top left of the canvas.
+          size: int32 [B, 2], true height and width of each clip.
+        """
         return self._transform(frames, size, np.zeros(len(frames), np.int32))
 
     def activations(self, clips: jax.Array | np.ndarray) -> cam.Activation:
-        """Returns what class activation maps are made of: logits, the last map, and the head; see `inference.cam`.
-
-        Args:
-          clips: what `transform` gives.
-        """
+        """Returns logits, last feature map and head for class activation maps of clips from `transform`."""
         if self._activations is None:
             models.assign(self.model, self._weights)
             self._activations = cam.ActivationMapper(self.model)
         return self._activations(clips)
 
     def to_pixels(self, clip: np.ndarray) -> np.ndarray:
-        """Returns frames to look at, uint8 [T, S, S, 3], of a normalised clip [T, S, S, C]; see `transforms.clip`."""
+        """Returns a normalised clip [T, S, S, C] as uint8 [T, S, S, 3] for display; see `transforms.clip`."""
         return clip_transforms.to_pixels(clip, self.card.preprocessing)
 
     def class_maps(self, label: int) -> Callable[[jax.Array], np.ndarray]:
-        """The function from normalised clips to one class's activation maps, float32 [B, T', H', W'].
+        """Returns a function from normalised clips to a class's activation maps, float32 [B, T', H', W'].
 
-        In logits, relative to the mean of all classes.
+        The maps are in logits, relative to the mean over all classes.
         """
 
         def maps(video):
             seen = self.activations(video)
-            counts = seen.weights * len(seen.weights)  # 1, but where the average counts a moment less (I3D's ends)
+            counts = seen.weights * len(seen.weights)  # below 1 for I3D's first and last time steps
             return seen.maps(np.full(len(video), label), relative=True) * counts[:, None, None]
 
         return maps
 
     def _bind(self, function):
         def run(weights, video):
-            with convolution.compiled_soon():  # a video, or a few of its length, are all that it will see
+            with convolution.compiled_soon():  # the program runs for a few videos only
                 return function(weights, weights, video)
 
         compiled = jax.jit(run, compiler_options=convolution.compiler_options())
         return lambda video: compiled(self._weights, video)
 
     def _find(self, videos: Videos, fps: float | None) -> tuple[list[VideoSource], bool]:
-        """The videos that were named, and whether it is a single one."""
+        """Returns the videos, and whether a single one was asked for."""
         if isinstance(videos, np.ndarray):
             return [sources.of_array(videos, fps)], True
         if not isinstance(videos, str | Path):

@@ -1,12 +1,11 @@
-"""A video file becomes the clips that a weights card asks for.
+"""Reads the clips that a weights card asks for from video files and arrays.
 
-Frames are scaled while they are decoded, to the size that the training frames were stored in, and stay uint8.
-What follows is evaluation's own: its rules say which frames make a clip (`data.clips`), and its transform resizes,
-crops and normalises (`data.augment.eval_transform`). One thing differs from an evaluation on a built data set:
-its frames went through JPEG once, these did not.
+Frames are scaled during decoding to the size of the stored training frames, and stay uint8. Sampling
+(`data.sampling`) and transform (`transforms.clip.eval_transform`) are those of evaluation. The only difference from
+an evaluation on a built data set is that its frames are JPEG-compressed.
 
-A file is decoded twice at most. The first pass counts the frames, which no header says reliably, and keeps
-them while they are few; if they were not, a second pass keeps only what the clips at hand still need.
+A file is decoded at most twice. The first pass counts the frames, since headers are unreliable, and keeps them if
+they fit in `KEEP_BYTES`; otherwise a second pass holds only the frames that current clips need.
 """
 
 import dataclasses
@@ -28,18 +27,17 @@ KEEP_BYTES = 256 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Scanned:
-    """What the first pass over a file found.
+    """Result of the first pass over a file.
 
-    A picture is a frame, or the optical flow from a frame to the next: one fewer than there are frames.
+    A picture is a frame or, for optical flow, the field from a frame to the next (one fewer than frames).
 
     Attributes:
       path: the file.
-      count: pictures in it.
-      fps: frames a second, on average.
-      size: (height, width) of a picture as decoded for the network.
-      frames: uint8 [height, width, 3] each, for flow uint8 [height, width] grey ones; None where they are too
-        many to keep.
-      flow: the optical-flow algorithm, None for the frames themselves.
+      count: number of pictures.
+      fps: average frame rate.
+      size: (height, width) of a decoded picture.
+      frames: uint8 [height, width, 3] each, for flow uint8 [height, width] grey; None if too large to keep.
+      flow: the optical-flow algorithm, None for RGB.
     """
 
     path: Path
@@ -51,7 +49,7 @@ class Scanned:
 
     @property
     def seconds(self) -> float:
-        """The video's length."""
+        """Duration of the video."""
         return self.count / self.fps
 
 
@@ -62,7 +60,7 @@ class Plan:
     Attributes:
       indices: int64 [clips, frames], pictures of the file.
       start_seconds: float64 [clips], time of each clip's first frame.
-      windows: `(start, end, clips)` in seconds and rows of `indices`, the clips that each is the mean of.
+      windows: `(start, end, clips)`, in seconds and with the rows of `indices` that are averaged.
     """
 
     indices: np.ndarray
@@ -71,14 +69,13 @@ class Plan:
 
 
 def plan(scanned: Scanned, spec: Preprocessing, views: str | int) -> Plan:
-    """The clips that stand for a whole video.
+    """Returns the clips that cover a whole video.
 
     Args:
       scanned: the video.
-      spec: frames, stride and frame rate of a clip; `frames == 0` takes the whole video as one clip, or
-        clips of `max_frames` where it is longer.
-      views: "dense" for every non-overlapping clip (parts of a whole video overlap until they cover it), or
-        a number of uniformly spread ones.
+      spec: frames, stride and frame rate of a clip; `frames == 0` takes the whole video as one clip or, if it is
+        longer, overlapping clips of `max_frames` that cover it.
+      views: "dense" for every non-overlapping clip, or a number of uniformly spread ones.
     """
     axis = frame_axis(scanned.count, scanned.fps, spec.fps)
     indices = axis[_views(len(axis), spec, views)]
@@ -86,19 +83,19 @@ def plan(scanned: Scanned, spec: Preprocessing, views: str | int) -> Plan:
 
 
 def sliding(scanned: Scanned, spec: Preprocessing, window: float, step: float) -> Plan:
-    """Windows over a long video, each the mean of its non-overlapping clips.
+    """Returns the clips of sliding windows over a long video; a window averages its non-overlapping clips.
 
-    The last window ends with the video, so it may begin less than a step after the one before it. A video
-    shorter than a window is one. A clip in several windows is there once.
+    The last window ends with the video, so it may start less than a step after the one before. A video shorter than
+    a window is one window. Clips that windows share are listed once.
 
     Args:
       scanned: the video.
       spec: as in `plan`; with `frames == 0` a window is one clip.
-      window: seconds; 0 for one clip, or 64 frames where a clip has no length of its own.
-      step: seconds between the starts; 0 for one window after another.
+      window: seconds; 0 for the length of one clip, or of 64 frames if `spec` has no length.
+      step: seconds between starts; 0 for adjacent windows.
 
     Raises:
-      UserError: a window shorter than a clip.
+      UserError: the window is shorter than a clip.
     """
     rate = spec.fps or scanned.fps
     axis = frame_axis(scanned.count, scanned.fps, spec.fps)
@@ -123,15 +120,15 @@ def sliding(scanned: Scanned, spec: Preprocessing, window: float, step: float) -
 
 
 def frame_axis(count: int, fps: float, wanted: float | None) -> np.ndarray:
-    """The frames of a video at another frame rate: of each moment the frame that is on the screen then.
+    """Resamples a video to another frame rate by dropping or repeating frames.
 
     Args:
       count: frames in the video.
       fps: its rate.
-      wanted: the rate to bring it to; None keeps every frame.
+      wanted: the new rate; None keeps every frame.
 
     Returns:
-      int64, never falling: frames are left out or repeated. At least one.
+      int64 indices of the frames shown at the new rate, non-decreasing, at least one.
     """
     if wanted is None:
         return np.arange(count)
@@ -140,7 +137,7 @@ def frame_axis(count: int, fps: float, wanted: float | None) -> np.ndarray:
 
 
 def _views(count: int, spec: Preprocessing, views: str | int) -> np.ndarray:
-    """int [clips, frames] into an axis of `count` frames."""
+    """Returns int [clips, frames], indices into `count` frames."""
     frames = spec.frames
     if not frames:
         if views == "dense" or -(-count // spec.stride) <= spec.max_frames:
@@ -152,10 +149,10 @@ def _views(count: int, spec: Preprocessing, views: str | int) -> np.ndarray:
 
 
 def stored_size(card: Card) -> Resize:
-    """The size to decode at: that of the stored frames the weights were trained on, else the card's `resize`.
+    """Returns the size to decode at: that of the stored training frames if known, else the card's `resize`.
 
-    A run notes the former in `card.source["stored"]`: [height, width], the short side, or "native". It matters
-    where the stored frames have another shape than the video's, squares for instance.
+    `card.source["stored"]` is [height, width], the short side, or "native". It matters if the stored frames have
+    another aspect ratio than the video, squares for instance.
     """
     stored = card.source.get("stored")
     if isinstance(stored, list | tuple):
@@ -169,11 +166,11 @@ def scan(path: Path, resize: Resize, keep_bytes: int = KEEP_BYTES, flow: str | N
     Args:
       path: any file that PyAV reads.
       resize: the size to decode at.
-      keep_bytes: memory that frames may take before they are dropped again.
-      flow: an algorithm of `data.flow` where its pictures are wanted and not the frames.
+      keep_bytes: memory above which frames are not kept.
+      flow: an algorithm of `data.flow` for optical flow, None for RGB.
 
     Raises:
-      VideoError: it cannot be read to its end, or has no pictures.
+      VideoError: the file cannot be read to its end, or has no pictures.
     """
     scaler, size, count = Scaler(), None, 0
     kept: list[np.ndarray] | None = []
@@ -193,7 +190,7 @@ def scan(path: Path, resize: Resize, keep_bytes: int = KEEP_BYTES, flow: str | N
 
 
 def scan_array(frames: np.ndarray, fps: float, resize: Resize, flow: str | None = None) -> Scanned:
-    """The same for frames in memory, uint8 [T, H, W, 3]."""
+    """Does the same as `scan` for frames in memory, uint8 [T, H, W, 3]."""
     kept = list(_scaled(frames, resize, flow))
     count = len(kept) - bool(flow)
     if not count:
@@ -202,7 +199,7 @@ def scan_array(frames: np.ndarray, fps: float, resize: Resize, flow: str | None 
 
 
 def scale(frames: np.ndarray, resize: Resize, flow: str | None = None) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3] scaled as decoding does it: uint8 [T, h, w, 3], or flow [T - 1, h, w, 2]."""
+    """Scales frames uint8 [T, H, W, 3] as decoding does: to uint8 [T, h, w, 3], or flow [T - 1, h, w, 2]."""
     scanned = scan_array(frames, 1.0, resize, flow)
     ((_, pictures),) = read_clips(scanned, np.arange(scanned.count)[None])
     return pictures
@@ -217,12 +214,12 @@ def _scaled(frames: np.ndarray, resize: Resize, flow: str | None) -> Iterator[np
 
 
 def read_clips(scanned: Scanned, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields `(row of indices, uint8 [frames, height, width, C])`, each row once, by its last picture.
+    """Yields `(row of indices, uint8 [frames, height, width, C])` for each row, ordered by last picture.
 
-    C is 3, or 2 for flow. Memory: what `scanned` kept, and the pictures of clips that have begun and not ended.
+    C is 3, or 2 for flow. Holds the pictures of all clips that have started and not ended.
     """
     order = np.argsort(indices.max(axis=1), kind="stable")
-    first_use = np.minimum.accumulate(indices[order].min(axis=1)[::-1])[::-1]  # of this clip and all later ones
+    first_use = np.minimum.accumulate(indices[order].min(axis=1)[::-1])[::-1]  # by this or any later clip
     wanted = np.zeros(scanned.count, bool)
     wanted[indices] = True
     held: dict[int, np.ndarray] = {}
@@ -241,11 +238,11 @@ def read_clips(scanned: Scanned, indices: np.ndarray) -> Iterator[tuple[int, np.
 
 
 def _pictures(scanned: Scanned, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The wanted pictures with their numbers, in order."""
+    """Yields the wanted pictures with their numbers, in order."""
     if scanned.flow is None:
         yield from _frames(scanned, wanted)
         return
-    # A field takes the frame of its number and the next one.
+    # A flow field needs its frame and the next one.
     ends = np.append(wanted, False) | np.insert(wanted, 0, False)
     compute, before = optical_flow.Flow(scanned.flow), None
     for number, frame in _frames(scanned, ends):
@@ -255,7 +252,7 @@ def _pictures(scanned: Scanned, wanted: np.ndarray) -> Iterator[tuple[int, np.nd
 
 
 def _frames(scanned: Scanned, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The wanted frames: those that were kept, else from the file again."""
+    """Yields the wanted frames with their numbers, from memory or from the file."""
     if scanned.frames is not None:
         yield from ((number, frame) for number, frame in enumerate(scanned.frames) if wanted[number])
         return

@@ -1,4 +1,4 @@
-"""How a score or a feature of a video file came about, in one sentence."""
+"""Describes in one sentence how scores or features of a video file were computed."""
 
 from r23d_jax.inference import clips as video_clips
 from r23d_jax.weights.card import Card
@@ -16,9 +16,9 @@ def describe(
     Args:
       card: clip and preprocessing.
       views: "dense" or a number of clips.
-      dtype: computed in.
-      sliding: (window, step) in seconds where windows slide over the video, 0 for their defaults.
-      aggregate: what is taken over the clips.
+      dtype: the network computes in.
+      sliding: (window, step) in seconds of sliding windows, 0 for the defaults; None without windows.
+      aggregate: how clips are combined.
     """
     spec = card.preprocessing
     many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"

@@ -1,4 +1,4 @@
-"""Applies a network to video files: clips in batches of one size, results by video, bad files set aside."""
+"""Applies a network to videos: batches clips across videos, and collects the results of each video."""
 
 import dataclasses
 import math
@@ -17,17 +17,17 @@ from r23d_jax.transforms.spec import Preprocessing
 if TYPE_CHECKING:
     from r23d_jax.inference.classifier import Classifier
 
-# Frames differ in size where only the short side is fixed; on a canvas of rounded size they share a program.
+# Frames with a fixed short side differ in size; on canvases rounded up to this multiple they share programs.
 _CANVAS = 32
 _CLIP_PIXELS = 16 * 112 * 112
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoResult:
-    """What came out for one video.
+    """Outputs for one video.
 
     Attributes:
-      source, scanned, plan: the video; `scanned.frames` is dropped.
+      source, scanned, plan: the video; `scanned.frames` is None.
       outputs: numpy arrays [clips, ...], in the order of the plan.
     """
 
@@ -49,11 +49,11 @@ def run(
 
     Args:
       network: prepares the clips.
-      apply: normalised clips to arrays with the batch for their first axis.
-      sources: the videos, read one after the other.
-      make_plan: which clips of a video.
-      failed: told of each video that cannot be read; the others go on.
-      batch_size: clips at a time; 0 for 4 on a CPU and 16 elsewhere, fewer where clips are large.
+      apply: maps normalised clips to arrays with the batch as first axis.
+      sources: the videos.
+      make_plan: chooses the clips of a video.
+      failed: called with each video that cannot be processed and its error; the others continue.
+      batch_size: clips per batch; 0 for 4 on a CPU and 16 elsewhere, fewer for large clips.
 
     Yields:
       The results in the order of the videos.
@@ -97,10 +97,10 @@ def run(
 
 
 def _batched(network, apply, clips, batch_size) -> Iterator[tuple[Any, Any]]:
-    """`(key, output)` for each `(key, frames)`, in order, computed in batches of one size.
+    """Yields `(key, output)` for each `(key, frames)`, in order.
 
-    Consecutive clips share a batch while their length and canvas agree. A batch that is not full is filled
-    up, so that nothing is compiled for it; but where it comes first it is compiled as it is, once.
+    Consecutive clips of the same length and canvas share a batch. A smaller batch is padded to a size that is already
+    compiled, if there is one.
     """
     spec = network.card.preprocessing
     compiled: dict[tuple[int, ...], set[int]] = {}
@@ -139,7 +139,7 @@ def _batched(network, apply, clips, batch_size) -> Iterator[tuple[Any, Any]]:
         full = waiting and len(waiting) == most(_input_shape(canvas, spec))
         if full or (waiting and canvas != _canvas(waiting[0][1], spec)):
             pending, done = dispatch(), pending
-            yield from collect(done)  # one batch behind: the next is decoded while this one is computed
+            yield from collect(done)  # one batch late, so that decoding overlaps with computing
         waiting.append((key, frames))
     if waiting:
         pending, done = dispatch(), pending
@@ -148,7 +148,7 @@ def _batched(network, apply, clips, batch_size) -> Iterator[tuple[Any, Any]]:
 
 
 def _canvas(frames: np.ndarray, spec: Preprocessing) -> tuple[int, int, int]:
-    """(frames, height, width) that a clip is put on, with zeros around it where they will be left out."""
+    """Returns (frames, height, width) of the canvas for a clip; the transform crops its padding again."""
     length, *size = frames.shape[:3]
     if spec.crop is None and spec.resize is None:
         return length, *size
@@ -156,7 +156,7 @@ def _canvas(frames: np.ndarray, spec: Preprocessing) -> tuple[int, int, int]:
 
 
 def _input_shape(canvas: tuple[int, int, int], spec: Preprocessing) -> tuple[int, int, int]:
-    """(frames, height, width) of the network's input."""
+    """Returns (frames, height, width) of the network's input."""
     return (canvas[0], spec.crop, spec.crop) if spec.crop else (canvas[0], *(spec.resize or canvas[1:]))
 
 

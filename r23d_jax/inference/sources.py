@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, glob patterns) to the videos meant, and to where results go."""
+"""Finds the videos that files, folders and glob patterns name, and the paths of their results."""
 
 import collections
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 
 from r23d_jax.errors import UserError
 
-# What is taken for a video inside a folder. A file that is named itself may have any ending.
+# Videos inside a folder. A file given by its own name may have any ending.
 ENDINGS = frozenset(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mts "
     ".mxf .nut .ogm .ogv .rm .rmvb .ts .vob .webm .wmv .y4m".split()
@@ -21,13 +21,13 @@ ENDINGS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class VideoSource:
-    """A video to work on.
+    """A video file, or a video in memory.
 
     Attributes:
-      path: as the user gave it, or below the folder they gave.
-      relative: below the folder or the fixed part of the pattern; the bare name of a single file.
-      frames: uint8 [T, H, W, 3] where the video is in memory, else None.
-      fps: frames a second of those.
+      path: as the user gave it, or below the given folder.
+      relative: relative to the folder or the fixed part of the pattern; the name of a single file.
+      frames: uint8 [T, H, W, 3] of a video in memory, else None.
+      fps: their frame rate.
     """
 
     path: Path
@@ -37,14 +37,14 @@ class VideoSource:
 
 
 def of_array(frames: np.ndarray, fps: float | None) -> VideoSource:
-    """A video that is in memory already.
+    """Returns the source of a video in memory.
 
     Args:
       frames: uint8 [T, H, W, 3].
-      fps: frames a second.
+      fps: frame rate.
 
     Raises:
-      UserError: another shape or type, or no rate.
+      UserError: wrong shape or dtype, or no frame rate.
     """
     check_frames(frames, axes=4)
     if not fps or not 0 < fps < math.inf:
@@ -53,7 +53,7 @@ def of_array(frames: np.ndarray, fps: float | None) -> VideoSource:
 
 
 def check_frames(frames: np.ndarray, axes: int) -> None:
-    """Raises a `UserError` unless these are uint8 frames [..., T, H, W, 3] with so many axes."""
+    """Raises a `UserError` unless `frames` are uint8 [..., T, H, W, 3] with this number of axes."""
     if frames.dtype != np.uint8 or frames.ndim != axes or frames.shape[-1] != 3 or not frames.size:
         wanted = "uint8 [T, H, W, 3]" if axes == 4 else "uint8 [T, H, W, 3] or [B, T, H, W, 3]"
         raise UserError(f"frames of type {frames.dtype} and shape {list(frames.shape)}: give {wanted}")
@@ -62,11 +62,11 @@ def check_frames(frames: np.ndarray, axes: int) -> None:
 def find(arguments: Iterable[str]) -> tuple[list[VideoSource], list[str]]:
     """Expands files, folders and patterns.
 
-    Folders are searched to any depth for `ENDINGS`, hidden files aside, links followed; patterns are those
-    of `glob`, `**` included. Each file comes once, in the order named, sorted inside a folder or pattern.
+    Folders are searched recursively for `ENDINGS`, following links and skipping hidden files; patterns are those of
+    `glob`, including `**`. Each file is listed once, in the order of the arguments, sorted within each.
 
     Returns:
-      The videos, and one line for each argument that leads to none.
+      The videos, and a message for each argument without any.
     """
     found: dict[str, VideoSource] = {}
     problems = []
@@ -78,7 +78,7 @@ def find(arguments: Iterable[str]) -> tuple[list[VideoSource], list[str]]:
         elif glob.has_magic(argument) and not path.exists():
             sources = _matches(argument)
             problem = f"{argument}: no video matches this pattern"
-        else:  # a file, readable or not: opening it gives the better message
+        else:  # even if it cannot be read: opening it gives a better message
             sources, problem = [VideoSource(path, Path(path.name))], ""
         for source in sources:
             found.setdefault(os.path.abspath(source.path), source)
@@ -88,12 +88,12 @@ def find(arguments: Iterable[str]) -> tuple[list[VideoSource], list[str]]:
 
 
 def outputs(sources: list[VideoSource], root: Path, ending: str) -> list[Path]:
-    """A file below `root` for each video, at its relative path with `ending` instead of its own.
+    """Returns a path below `root` for each video: its relative path with `ending` instead of its own.
 
-    Where `a.avi` and `a.mp4` lie side by side the whole name stays: `a.avi.npz`, `a.mp4.npz`.
+    Videos whose names differ only in the ending keep it: `a.avi.npz`, `a.mp4.npz`.
 
     Raises:
-      UserError: two videos of different folders would have the same file.
+      UserError: two videos of different folders would have the same path.
     """
 
     def shared(paths):
@@ -121,18 +121,18 @@ def targets(
     ending: str,
     ending_optional: bool = False,
 ) -> dict[VideoSource, Path]:
-    """Where an option of `predict` writes for each video: a file for one, a folder for several.
+    """Returns the path that an option of `predict` writes for each video: the given file, or one in the given folder.
 
     Args:
       option: its name, for messages.
-      given: what it was given; None for nothing to write.
+      given: its value; None to write nothing.
       found: the videos.
-      endings: of file names that it takes.
+      endings: accepted endings of a file.
       ending: of the files in a folder.
-      ending_optional: a name without an ending is a file for a single video, not a folder.
+      ending_optional: whether a name without an ending is a file if there is a single video.
 
     Raises:
-      UserError: one file for several videos, or another ending.
+      UserError: one file for several videos, or an ending that is not accepted.
     """
     if not given:
         return {}
@@ -159,7 +159,7 @@ def _matches(pattern: str) -> list[VideoSource]:
     for match in sorted(glob.glob(pattern, recursive=True)):
         path = Path(match)
         if path.is_dir():
-            # With `**` every folder matches as well as the files in it, which then come by themselves.
+            # `**` matches every folder and the files in it.
             files += [] if "**" in pattern else _videos_below(path)
         elif path.suffix.lower() in ENDINGS or Path(pattern).suffix.lower() == path.suffix.lower():
             files.append(path)
@@ -170,7 +170,7 @@ def _videos_below(folder: Path) -> Iterator[Path]:
     seen = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
-        if real in seen:  # a link that leads back up
+        if real in seen:  # a link to a parent folder
             folders.clear()
             continue
         seen.add(real)

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from r23d_jax import config as configs
+from r23d_jax.evaluation.results import score_names
 from r23d_jax.report import numbers, sections
 from r23d_jax.report.document import document, table
 from r23d_jax.report.markup import element
@@ -94,6 +95,8 @@ def _result(run: Run) -> list[Any]:
         if key in results:
             score = [_value(results[key]), f" ± {100 * spread[key]:.2f}" if key in spread else None]
             rows.append((label.format(k=k), score, how.format(k=k)))
+    known = {key for key, _, _ in _MEASURES}
+    rows += [(key, [_value(results[key])], "") for key in score_names([results]) if key not in known]
     caption = "each ± the standard deviation over the splits" if spread else ""
     measured = table(("Measure", "%", "How it is counted"), rows, (1,), caption)
     top = results.get("top1")

@@ -1,6 +1,6 @@
-"""The checkpoints of one run: saved in the background, pruned, and resumed from the newest whole one.
+"""Checkpoints of one run: saved in the background, pruned, and resumed from the newest intact one.
 
-Not Orbax's CheckpointManager, which takes a score with the save, before the evaluation, and has no checksums.
+By hand since Orbax's CheckpointManager takes a score with the save, before the evaluation, and has no checksums.
 """
 
 import os
@@ -29,14 +29,14 @@ from r23d_jax.weights.checkpoint import (
 
 
 class Checkpoints:
-    """The checkpoints of one workdir. Saving happens in the background, one at a time."""
+    """Checkpoints of one workdir, saved in the background one at a time."""
 
     def __init__(self, workdir: Path, keep: int = 1, writer: bool = True):
         """
         Args:
           workdir: the run's folder.
-          keep: newest checkpoints kept; the best one is kept besides.
-          writer: False on every process but one, which then never touches the disk.
+          keep: number of newest checkpoints to keep; the best one is kept as well.
+          writer: True in one process only; the others never write.
         """
         self.root = Path(workdir) / "checkpoints"
         self._keep, self._writer = keep, writer
@@ -50,9 +50,10 @@ class Checkpoints:
         """Copies the state to the host, then writes it in the background.
 
         Args:
-          step: names the checkpoint.
-          weights, train: flat `{name: array}` of what is evaluated, and of the rest of the state.
-          card: written into it; `tensors_sha256` is filled in.
+          step: number of the step, and name of the checkpoint.
+          weights: flat `{name: array}` of the evaluated weights.
+          train: flat `{name: array}` of the rest of the state.
+          card: stored in the checkpoint; `tensors_sha256` is filled in.
           progress: JSON values a resumed run needs (epoch, seconds).
         """
         self.wait()
@@ -63,7 +64,11 @@ class Checkpoints:
         self._pending = self._pool.submit(self._save, step, host, card, progress)
 
     def wait(self) -> None:
-        """Returns when the last save is on disk; raises what went wrong with it."""
+        """Waits until the last save is on disk.
+
+        Raises:
+          UserError: the save failed.
+        """
         if self._pending is not None:
             pending, self._pending = self._pending, None
             try:
@@ -74,16 +79,19 @@ class Checkpoints:
                 ) from error
 
     def score(self, step: int, top1: float) -> None:
-        """Notes the evaluation result of a saved step, by which the best checkpoint is chosen."""
+        """Records the evaluation result of a saved step; the best checkpoint is chosen by it."""
         self.wait()
         if self._writer:
             write_scores(self.root, {**read_scores(self.root), step: top1})
             self._prune()
 
     def resume(self) -> tuple[Tensors, Tensors, cards.Card, dict[str, Any]] | None:
-        """The newest whole checkpoint: `(weights, train, card, progress)`, or None when there is none.
+        """Returns `(weights, train, card, progress)` of the newest intact checkpoint, or None if there is none.
 
-        A damaged one is named on stderr and the one before it is used; if all are damaged it is an error.
+        Damaged ones are reported on stderr and set aside.
+
+        Raises:
+          UserError: there are checkpoints, and all of them are damaged.
         """
         steps = steps_of(self.root)
         for step in reversed(steps):
@@ -95,7 +103,7 @@ class Checkpoints:
                 self._set_aside([newer for newer in steps if newer > step])
                 self._check_scores(progress)
                 return weights, rest, card, progress
-            # Not found: of several processes the one that writes has set it aside, for being damaged.
+            # FileNotFoundError: the writing process has already set the damaged checkpoint aside.
             except (UserError, FileNotFoundError) as error:
                 print(f"warning: {one_line(error)}; trying the checkpoint before it", file=sys.stderr)
         if steps:
@@ -107,7 +115,7 @@ class Checkpoints:
         self._pool.shutdown()
 
     def scored(self, step: int) -> bool:
-        """Whether the result of a step's evaluation is noted."""
+        """Returns whether the evaluation result of a step is recorded."""
         return step in read_scores(self.root)
 
     def _check_scores(self, progress: dict[str, Any]) -> None:
@@ -119,7 +127,7 @@ class Checkpoints:
                 write_scores(self.root, {int(step): score for step, score in progress.get("scores", {}).items()})
 
     def _set_aside(self, damaged: list[int]) -> None:
-        """Takes damaged checkpoints out of the count, or they would pass for the newest."""
+        """Renames damaged checkpoints, so that they do not count as the newest."""
         for step in damaged if self._writer else ():
             aside = self.root / f"damaged-{step:08d}"
             shutil.rmtree(aside, ignore_errors=True)
@@ -127,7 +135,7 @@ class Checkpoints:
 
     def _save(self, step: int, host: dict[str, Tensors], card: cards.Card, progress: dict) -> None:
         folder = self.root / f"{step:08d}"
-        if folder.exists():  # the same state, saved again
+        if folder.exists():  # a resumed run saves the same state again
             shutil.rmtree(folder)
         write_folder(folder, host, card, progress)
         self._prune()
@@ -139,5 +147,5 @@ class Checkpoints:
             kept.add(int(find(self.root.parent, "best").name))
         for step in set(steps) - kept:
             doomed = self.root / f".writing-old-{step}"
-            os.replace(self.root / f"{step:08d}", doomed)  # never a half-deleted checkpoint under its name
+            os.replace(self.root / f"{step:08d}", doomed)  # a half-deleted checkpoint must not keep its name
             shutil.rmtree(doomed)

@@ -1,17 +1,17 @@
-"""How long a run has trained, over all its sessions, and when its budget is used up."""
+"""The training time of a run over all its sessions, and its time budget."""
 
 import time
 
 
 class Clock:
-    """Counts the time of training alone: what goes by before `start` or between a lap and `restart` is not counted.
+    """Measures training time; time before the first `restart` or between a lap and `restart` does not count.
 
     Args:
-      seconds: trained in earlier sessions.
-      budget_minutes: of the whole run; 0 for no end.
+      seconds: training time of earlier sessions.
+      budget_minutes: limit for the whole run; 0 for none.
 
     Attributes:
-      seconds: trained up to the last lap.
+      seconds: training time up to the last lap.
     """
 
     def __init__(self, seconds: float, budget_minutes: float):
@@ -21,16 +21,16 @@ class Clock:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the budget is used up by now; before `start`, by the earlier sessions."""
+        """Whether the budget is used up."""
         running = 0.0 if self._began is None else time.perf_counter() - self._began
         return bool(self._budget) and self.seconds + running > self._budget
 
     def restart(self) -> None:
-        """Counts from now on."""
+        """Starts counting from now."""
         self._began = time.perf_counter()
 
     def lap(self) -> float:
-        """Adds the seconds since `restart` or the last lap, and returns them."""
+        """Adds the seconds since `restart` or the last lap to `seconds`, and returns them."""
         now = time.perf_counter()
         elapsed, self._began = now - self._began, now
         self.seconds += elapsed

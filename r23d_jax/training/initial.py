@@ -1,4 +1,4 @@
-"""The weights that a new run starts from: those of `init_from` where they fit, fresh ones elsewhere."""
+"""The initial weights of a run: those of `init_from` where they fit, fresh ones elsewhere."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,18 +23,22 @@ def initial_weights(
     source: dict[str, Any],
     card: Card,
 ) -> tuple[dict[str, Any], list[str]]:
-    """The weights of `config.init_from` where they fit, fresh ones below a new head.
+    """Returns the weights of `config.init_from`, with a fresh head if the classes differ.
 
     Args:
-      config: names the source in messages.
+      config: the run's config; reads `arch`, `init_from`, `init_other_input` and `model.width`.
       target: flat fresh weights of the network.
       head: top-level name of its classifier.
-      labels, ours: what the network is trained for and on.
-      source, card: the other weights, from `convert.load_flat`.
+      labels: class names of the data set.
+      ours: preprocessing of the run.
+      source, card: weights and card from `loading.load_flat`.
 
     Returns:
-      Flat weights, and lines to print: what was loaded, re-initialised and unused, and where the source's
-      card differs from the config, which decides.
+      Flat weights, and lines to print: what was loaded, re-initialised and unused, and where the card
+      differs from the config (the config decides).
+
+    Raises:
+      UserError: the weights are of another width, input or network.
     """
     width = card.model.get("width") or 64
     if width != config.model.width:
@@ -55,9 +59,13 @@ def initial_weights(
 
 
 def _for_input(config, target, ours, source, card) -> tuple[dict[str, Any], list[str]]:
-    """The weights fitted to the network's input, and lines to print; or a refusal where that was not asked for."""
+    """Returns weights adapted to the network's input channels, and lines to print.
+
+    Raises:
+      UserError: the weights are of another input, and `init_other_input` is not set.
+    """
     theirs = card.preprocessing
-    image = card.source.get("arch") == "2D"  # knows no motion, so what it is inflated for is as good as any
+    image = card.source.get("arch") == "2D"  # inflated from images, so it fits RGB and flow equally
     if theirs.input != ours.input and not image and not config.init_other_input:
         raise UserError(
             f"init_from {config.init_from}: trained on {theirs.input}, the data set is {ours.input}; "
@@ -75,20 +83,20 @@ def _for_input(config, target, ours, source, card) -> tuple[dict[str, Any], list
 def init_from(
     target: Mapping[str, Any], source: Mapping[str, np.ndarray], head: str, keep_head: bool, origin: str
 ) -> tuple[Tensors, str]:
-    """New initial weights: the source's where they fit, the target's for a new head.
+    """Returns the source's weights, with the target's head unless `keep_head`.
 
     Args:
-      target: the new network's flat weights (fresh).
-      source: the other checkpoint's flat weights.
-      head: top-level name of the classifier; only below it may anything be re-initialised.
-      keep_head: take the source's head as well (the labels are the same).
-      origin: what to call the source in messages.
+      target: flat fresh weights of the new network.
+      source: flat weights of the other checkpoint.
+      head: top-level name of the classifier; nothing else may be re-initialised.
+      keep_head: load the source's head as well (the classes are the same).
+      origin: name of the source in messages.
 
     Returns:
       The weights, and a report of what was loaded, re-initialised and unused.
 
     Raises:
-      UserError: naming every tensor that does not fit. Nothing is loaded in part.
+      UserError: a tensor does not fit; the first of them are named. Nothing is loaded in part.
     """
 
     def in_head(name):

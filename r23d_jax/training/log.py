@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard events, a progress bar."""
+"""The log of a run: metrics.jsonl, TensorBoard events and a progress bar."""
 
 import json
 import os
@@ -10,28 +10,28 @@ from tqdm import tqdm
 
 from r23d_jax.errors import UserError, one_line
 
-_INPUT_BOUND = 0.2  # share of the time a device may wait for data before the log says so
+_INPUT_BOUND = 0.2  # share of the time spent waiting for data above which the log warns
 
 
 class Log:
-    """The log of one run. With `writer=False` (every host but one) it does nothing.
+    """The log of one run.
 
     Args:
       workdir: where `metrics.jsonl` and the events go.
       total: steps of the run.
-      start: the step it starts at; lines of later steps, written by a run that was interrupted after its
-        last checkpoint, are dropped, for they will be written again.
-      writer: whether this process writes.
+      start: step to start at. Lines of later steps, left by a run that was interrupted after its last
+        checkpoint, are dropped: the resumed run writes them again.
+      writer: whether this process writes; if not (every host but one), the log does nothing.
     """
 
     def __init__(self, workdir: Path, total: int, start: int, writer: bool = True):
         self._writer, self._failed, self._warned = writer, False, False
-        self._compiling = True  # up to the first line, whose share of waiting says nothing
+        self._compiling = True  # the time of the first line includes compilation
         if not writer:
             return
         path = self._path = Path(workdir) / "metrics.jsonl"
         lines, damaged = _parse(path)
-        if start and damaged:  # a log is no reason not to go on
+        if start and damaged:  # training does not depend on the log
             print(f"warning: {path}: damaged and left out: line {', '.join(map(str, damaged))}", file=sys.stderr)
         kept = [line for line in lines if line["step"] <= start] if start else []
         temporary = path.with_suffix(".tmp")
@@ -42,7 +42,7 @@ class Log:
         self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=None)
 
     def write(self, step: int, epoch: float, seconds: float, scalars: dict[str, float]) -> None:
-        """One line of `metrics.jsonl`, and the same scalars to TensorBoard."""
+        """Writes one line of `metrics.jsonl`, and the same scalars to TensorBoard."""
         if self._writer:
             line = {"step": step, "epoch": round(epoch, 4), "seconds": round(seconds, 3), **scalars}
             try:
@@ -59,9 +59,10 @@ class Log:
         """Moves the bar to `step`, and says once when the run is input-bound.
 
         Args:
-          step: now.
-          means: what was written.
-          regular: whether the line was due, and not written early for a checkpoint, whose few steps tell little.
+          step: steps done.
+          means: the metrics of the last line.
+          regular: whether the line covers a full logging interval; one written early for a checkpoint covers too
+            few steps to warn by.
         """
         if not self._writer:
             return
@@ -78,30 +79,32 @@ class Log:
         self._compiling = False
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the progress bar."""
         if self._writer:
             tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
         if self._writer:
             self._bar.close()
-        if self._writer and not self._failed:  # else closing would fail again, and hide why
+        if self._writer and not self._failed:  # closing would fail again and hide the first error
             self._events.close()
             self._file.close()
 
 
 class _Events:
-    """TensorBoard's file. Written at once and in this thread: tensorboardX's own dies of a full disk, and then the
-    run waits for it without end.
+    """Writer of TensorBoard events.
+
+    Writes in the calling thread: tensorboardX's `SummaryWriter` uses a thread that dies when the disk is full, after
+    which the run would block for ever.
     """
 
     def __init__(self, workdir: Path, start: int):
-        from tensorboardX.event_file_writer import EventsWriter  # where PyTorch is installed it imports all of it
+        from tensorboardX.event_file_writer import EventsWriter  # slow: imports PyTorch if it is installed
         from tensorboardX.proto import event_pb2, summary_pb2
 
         self._Event, self._Summary = event_pb2.Event, summary_pb2.Summary
         self._file = EventsWriter(str(workdir / "events"))
-        if start:  # what was shown of later steps is void
+        if start:  # tells TensorBoard to drop later steps of the interrupted run
             status = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._file.write_event(self._Event(step=start + 1, session_log=status))
 
@@ -115,10 +118,10 @@ class _Events:
 
 
 def read_metrics(workdir: Path) -> list[dict]:
-    """The lines of a run's metrics.jsonl; a half-written last line (a killed run) is left out.
+    """Returns the lines of a run's metrics.jsonl, without a half-written last one (of a killed run).
 
     Raises:
-      UserError: another line is damaged.
+      UserError: any other line is damaged.
     """
     path = Path(workdir) / "metrics.jsonl"
     lines, damaged = _parse(path)
@@ -128,7 +131,7 @@ def read_metrics(workdir: Path) -> list[dict]:
 
 
 def _parse(path: Path) -> tuple[list[dict], list[int]]:
-    """The lines that are whole, and the numbers of those that are not, but for a last one that does not end."""
+    """Returns the valid lines, and the numbers of damaged ones; an unfinished last line is neither."""
     texts = path.read_bytes().split(b"\n") if path.is_file() else []
     whole, damaged = [], []
     for number, text in enumerate(texts, 1):

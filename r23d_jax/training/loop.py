@@ -35,17 +35,17 @@ def train_and_evaluate(config: ConfigDict, workdir: Path, dataset: Dataset | Non
 
     Args:
       config: from `config.load`, locked.
-      workdir: created if need be. A run of the same config in it is resumed; one of another is an error.
+      workdir: created if missing. A run of the same config in it is resumed.
       dataset: to train and evaluate on; by default the one that the config names.
 
     Returns:
-      What `results.json` holds.
+      The content of `results.json`.
 
     Raises:
-      UserError: for anything the user can mend; also when the loss is no longer finite.
-      Interrupted: after SIGTERM or SIGINT, when the state is saved.
+      UserError: bad config, data or weights; a workdir of another config; or a loss that is not finite.
+      Interrupted: after SIGTERM or SIGINT, once the state is saved.
     """
-    with contextlib.ExitStack() as stack:  # whatever happens, a checkpoint being written is finished
+    with contextlib.ExitStack() as stack:  # also after an error, a checkpoint being written is finished
         return _train_and_evaluate(config, Path(workdir), dataset, stack)
 
 
@@ -127,19 +127,19 @@ def _train_and_evaluate(
         checkpoints.wait()
         raise Interrupted(f"saved at step {step} of {total_steps}; the same command continues")
 
-    def stop_if_told():  # within an evaluation, before which its checkpoint was saved
-        if stopping.told():
+    def stop_if_requested():  # during an evaluation; its checkpoint is already saved
+        if stopping.requested():
             stop()
 
-    def evaluate_on_the_way():
-        results, _ = evaluator.run(state.evaluated(), step, init, before_batch=stop_if_told)
+    def evaluate_checkpoint():
+        results, _ = evaluator.run(state.evaluated(), step, init, before_batch=stop_if_requested)
         log.write(step, step / steps_per_epoch, clock.seconds, {"eval_top1": results["top1"]})
         checkpoints.score(step, results["top1"])
         clock.restart()
 
     at_end = stopping.out_of_time or step == total_steps
     if resumed and eval_every and step % eval_every == 0 and not at_end and not checkpoints.scored(step):
-        evaluate_on_the_way()  # the run was stopped between this checkpoint and its evaluation
+        evaluate_checkpoint()  # the run was stopped between this checkpoint and its evaluation
     clock.restart()
     while not at_end:
         state, metrics = train_step(state, waiting.next(stream))
@@ -147,7 +147,7 @@ def _train_and_evaluate(
         window.append(metrics)
         step += 1
 
-        # What is due. The decision is taken once a step, for a signal may come at any time.
+        # Decide once a step what is due: a signal may arrive at any time.
         logging = step % config.log_every == 0
         stopping.decide(due=logging)
         at_end = step == total_steps or stopping.out_of_time
@@ -169,17 +169,17 @@ def _train_and_evaluate(
         if stopping.interrupted:
             stop()
         if evaluating:
-            evaluate_on_the_way()
+            evaluate_checkpoint()
     if step < total_steps:
         log.say(f"budget of {config.budget_minutes:g} minutes used up at step {step} of {total_steps}")
 
-    # --- the result, of the last checkpoint
-    results, predictions = evaluator.run(state.evaluated(), step, init, before_batch=stop_if_told)
+    # --- results of the last checkpoint
+    results, predictions = evaluator.run(state.evaluated(), step, init, before_batch=stop_if_requested)
     checkpoints.score(step, results["top1"])
     if writer:
         write_results(workdir, results, predictions)
     hosts.barrier("results")
-    if stopping.told():
+    if stopping.requested():
         raise Interrupted(f"the run in {workdir} is finished and its results are written")
     return results
 

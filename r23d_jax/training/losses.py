@@ -1,4 +1,4 @@
-"""Losses by name: what training minimises, one number a clip."""
+"""Losses by name; each returns one number per clip."""
 
 import functools
 from collections.abc import Callable
@@ -22,15 +22,15 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy(logits, targets)
 
 
-# A loss is a function like `cross_entropy`; its name here is what `config.loss` may be.
+# Values of `config.loss`.
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
 
 
 def create(config: ConfigDict) -> Loss:
-    """Returns the loss `config.loss`, on targets smoothed by `config.label_smoothing` (Szegedy et al. 2016).
+    """Returns the loss that the config names, with label smoothing (Szegedy et al. 2016) if it sets any.
 
     Raises:
-      UserError: there is no such loss.
+      UserError: there is no loss of that name.
     """
     if config.loss not in LOSSES:
         raise UserError(f"config.loss={config.loss!r}: must be one of {', '.join(LOSSES)}")

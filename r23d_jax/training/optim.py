@@ -1,4 +1,4 @@
-"""From the config to the optimizer: schedule, weight decay mask, rates per stage, what is frozen."""
+"""Optimizer and learning rate schedule of a config: weight decay mask, rates per stage, frozen parameters."""
 
 import difflib
 import functools
@@ -18,16 +18,16 @@ Schedule = Callable[[jnp.ndarray | int], jnp.ndarray]
 
 
 def effective_lr(config: ConfigDict) -> float:
-    """`lr`, scaled to the batch where the config states it per `lr_batch` clips (Goyal et al. 2017)."""
+    """Returns `lr`, scaled linearly to the batch size if the config sets `lr_batch` (Goyal et al. 2017)."""
     return config.lr * (config.batch_size / config.lr_batch if config.lr_batch else 1.0)
 
 
 def cosine_study_schedule(init_value: float, decay_steps: int) -> Schedule:
-    """Returns the study's `lr * cos(7/16 * pi * t)`, t from 0 to 1: it ends at a fifth of the rate, not at zero."""
+    """Returns the study's schedule `lr * cos(7/16 * pi * t)`, t from 0 to 1, which ends at about `lr / 5`."""
     return lambda step: init_value * jnp.cos(7 / 16 * math.pi * jnp.minimum(step / decay_steps, 1.0))
 
 
-# Names that are ours. Every other is optax's, `optax.NAME` or `optax.NAME_schedule`.
+# Names of our own; any other is `optax.NAME` or `optax.NAME_schedule`.
 _SCHEDULES = {
     "cosine": optax.cosine_decay_schedule,
     "cosine_study": cosine_study_schedule,
@@ -36,12 +36,12 @@ _SCHEDULES = {
 
 
 def schedule(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> Schedule:
-    """Learning rate at each step.
+    """Returns the learning rate schedule, with linear warm-up.
 
-    `cosine` is Loshchilov & Hutter's half period to zero, `step` falls at `schedule.milestones`. Of a schedule of
-    optax, the highest rate (`peak_value`, or the `init_value` it falls from) is `lr` and its length (`decay_steps`,
-    `transition_steps`) what is left after the warm-up, unless `schedule.arguments` say otherwise; where it has
-    `warmup_steps` itself, they are `schedule.warmup_epochs`, and its `decay_steps` are those of the whole run.
+    `cosine` decays over half a period to zero (Loshchilov & Hutter 2017); `step` drops at `schedule.milestones`.
+    Arguments of an optax schedule come from `schedule.arguments`. By default `value`, `peak_value` and `init_value`
+    are `lr`, and `decay_steps` and `transition_steps` are the steps after the warm-up. A schedule that takes
+    `warmup_steps` does the warm-up itself: `init_value` is 0 and `decay_steps` are those of the whole run.
 
     Args:
       config: the run's config; reads `lr`, `lr_batch`, `batch_size` and `schedule`.
@@ -49,7 +49,7 @@ def schedule(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> Sc
       steps_per_epoch: may be fractional.
 
     Raises:
-      UserError: no schedule of that name, or arguments that it does not take.
+      UserError: there is no schedule of that name, or its arguments do not fit it.
     """
     options, peak = config.schedule, effective_lr(config)
     warmup = min(round(options.warmup_epochs * steps_per_epoch), total_steps)
@@ -79,10 +79,14 @@ def schedule(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> Sc
 
 
 def kind(name: str, names: Iterable[str]) -> str:
-    """What a parameter is: "kernel", "norm" (BatchNorm's scale and bias) or "bias" (a layer's own).
+    """Returns a parameter's kind: "kernel", "norm" (scale or bias of BatchNorm) or "bias" (of any other layer).
+
+    Args:
+      name: of the parameter.
+      names: of all parameters.
 
     Raises:
-      ValueError: for a name of no known kind, so that no parameter can slip past the masks.
+      ValueError: the parameter is of no known kind.
     """
     owner, _, leaf = name.rpartition(".")
     if leaf == "kernel":
@@ -95,19 +99,22 @@ def kind(name: str, names: Iterable[str]) -> str:
 
 
 def decay_mask(config: ConfigDict, names: Iterable[str]) -> dict[str, bool]:
-    """Which parameters weight decay reaches: kernels always, the others as the config says."""
+    """Returns which parameters weight decay applies to: kernels always, the others as the config says."""
     names = set(names)
     decayed = {"kernel": True, "norm": config.optimizer.decay_norm, "bias": config.optimizer.decay_bias}
     return {name: decayed[kind(name, names)] for name in sorted(names)}
 
 
 def lr_factors(config: ConfigDict, names: Iterable[str], stages: tuple[str, ...]) -> dict[str, float]:
-    """Each parameter's rate over `lr`: `layer_decay` to the power of its distance from the head.
+    """Returns the factor on each parameter's learning rate: `layer_decay` to the power of its distance from the head.
 
     Args:
-      config: reads `optimizer.layer_decay` and `freeze_backbone`.
-      names: the parameters.
-      stages: top-level names in order of depth, the head's last; every parameter is below one of them.
+      config: reads `optimizer.layer_decay` and `freeze_backbone` (factor 0 except for the head).
+      names: of the parameters.
+      stages: top-level modules in order of depth, the head last.
+
+    Raises:
+      ValueError: a parameter belongs to no stage.
     """
     factors = {}
     for name in names:
@@ -121,20 +128,20 @@ def lr_factors(config: ConfigDict, names: Iterable[str], stages: tuple[str, ...]
 
 
 def create(config: ConfigDict, learning_rate: Schedule, factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """The optimizer over a flat dict of the parameters that learn.
+    """Returns the optimizer over a flat dict of the trainable parameters.
 
-    "sgd" is PyTorch's: decay is added to the gradient, then momentum, then the rate. "adamw"'s decay is decoupled
-    (Loshchilov & Hutter 2019) and scaled by the rate. Any other name is an optimizer of optax, called with
-    `optimizer.arguments`: decay is its own where it has one that a mask can keep from some parameters, else it is
+    "sgd" is PyTorch's: weight decay is added to the gradient, then come momentum and learning rate. The weight decay
+    of "adamw" is decoupled (Loshchilov & Hutter 2019) and scaled by the learning rate. Any other name is an optimizer
+    of optax, called with `optimizer.arguments`; its own weight decay is used if it takes a mask, else weight decay is
     added to the gradient.
 
     Args:
       config: reads `optimizer`.
-      learning_rate: at each step.
-      factors: of the parameters that learn; see `lr_factors`.
+      learning_rate: the schedule.
+      factors: of the trainable parameters, from `lr_factors`.
 
     Raises:
-      UserError: no optimizer of that name, one that needs more than gradients, or arguments that it does not take.
+      UserError: there is no optimizer of that name, it needs more than gradients, or its arguments do not fit it.
     """
     options = config.optimizer
     decay_mask(config, factors)  # raises for a parameter of no known kind
@@ -172,7 +179,7 @@ def create(config: ConfigDict, learning_rate: Schedule, factors: Mapping[str, fl
 
 
 def _dry_run(tx: optax.GradientTransformation, names: Iterable[str]) -> None:
-    """Raises where the training step would: for arguments of a wrong type, or an update from more than gradients."""
+    """Traces one update, to raise for bad arguments before the training step is compiled."""
     params = {name: jax.ShapeDtypeStruct((1, 1), jnp.float32) for name in names}
     state = jax.eval_shape(tx.init, params)
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
@@ -181,7 +188,7 @@ def _dry_run(tx: optax.GradientTransformation, names: Iterable[str]) -> None:
 
 
 def _of_optax(needed: set[str]) -> dict[str, Callable[..., Any]]:
-    """The functions of optax with a parameter of one of these names, by name without "_schedule"."""
+    """Returns the functions of optax that take any of these parameters, by name without "_schedule"."""
     found = {}
     for name, function in vars(optax).items():
         routine = inspect.isfunction(function) or isinstance(function, functools.partial)
@@ -199,7 +206,7 @@ def _named(key: str, name: str, known: Mapping[str, Callable[..., Any]]) -> Call
 
 
 def _call(key: str, options: ConfigDict, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Calls an optimizer or schedule with what the config's other keys give and `options.arguments`."""
+    """Calls an optimizer or schedule with `given`, which other config keys set, and with `options.arguments`."""
     takes, place = inspect.signature(function).parameters, f"config.{key}.arguments"
     for name in options.arguments:
         if name in given:

@@ -1,4 +1,4 @@
-"""Clips as a run of a config sees them: its batches, its transform and its random keys, without its network."""
+"""Previews of the clips a run feeds its network, from the same batches, transforms and random keys."""
 
 import dataclasses
 import itertools
@@ -22,10 +22,10 @@ class Clip:
 
     Attributes:
       name: of its video.
-      partner: of the video that is mixed into it, "" where clips are not mixed.
-      shares: what it is trained or scored as: `(label, share)`, the largest first.
+      partner: name of the video mixed into it (mixup, CutMix), or "".
+      shares: its target as `(label, share)`, largest share first.
       video: float32 [T, S, S, C], the network's input.
-      stored: uint8 [H, W, C], its first frame as it is in the data set.
+      stored: uint8 [H, W, C], its first frame as stored in the data set.
     """
 
     name: str
@@ -36,17 +36,17 @@ class Clip:
 
 
 def training(config: ConfigDict, dataset: Dataset, count: int, first_step: int = 0) -> list[Clip]:
-    """The first clips of a run's batches, drawn and augmented as `train` does it, bit for bit.
+    """Returns the first clips of a run's batches, sampled and augmented bit for bit as in training.
 
     Args:
       config: from `config.load`.
-      dataset: the config's.
-      count: how many; where a batch has fewer, the next steps' follow.
-      first_step: the first batch's number.
+      dataset: the one that the config names.
+      count: number of clips; they may span several batches.
+      first_step: step of the first batch.
     """
     spec = from_config(config, dataset.channels, dataset.flow)
     transform = jax.jit(setup.train_transform(config, dataset.class_names, spec))
-    rows = min(config.batch_size, count + 1)  # a row follows from itself and, where clips mix, from the next
+    rows = min(config.batch_size, count + 1)  # mixing needs the next row as well
     mixing = bool(config.augment.mixup or config.augment.cutmix)
     positions, steps = dataset.subset(config.dataset.split, "train"), math.ceil(count / config.batch_size)
     found: list[Clip] = []
@@ -62,7 +62,7 @@ def training(config: ConfigDict, dataset: Dataset, count: int, first_step: int =
 
 
 def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
-    """Views of an evaluation: videos spread evenly over those of the split, of each the middle view.
+    """Returns the middle view of each of `count` videos spread evenly over the evaluated part of the split.
 
     Args:
       config, dataset, count: as in `training`.
@@ -92,7 +92,7 @@ def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
 
 
 def _middle(plan: views.Views) -> views.Views:
-    """The middle view of each video."""
+    """Returns the middle view of each video."""
     of_video = np.split(np.arange(len(plan)), np.flatnonzero(np.diff(plan.video)) + 1)
     middle = [rows[len(rows) // 2] for rows in of_video]
     fields = {name: getattr(plan, name)[middle] for name in ("video", "position", "view", "crop", "indices")}

@@ -1,4 +1,4 @@
-"""From a config to what it trains: network, optimizer and step, put together in one place for runs and benchmarks."""
+"""Builds network, optimizer, training step and batches of a config, for runs and benchmarks alike."""
 
 import dataclasses
 import math
@@ -27,17 +27,17 @@ from r23d_jax.weights.card import Card
 
 
 def steps_of(config: ConfigDict, videos: int) -> int:
-    """Steps of a whole run of this config on so many training videos."""
+    """Returns the steps of a whole run of this config on `videos` training videos."""
     return config.steps or max(1, math.ceil(config.epochs * videos / config.batch_size))
 
 
 def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: Card | None) -> dict[str, Any]:
-    """Returns the arguments of `models.create`, in JSON's types: what a card keeps.
+    """Returns the arguments of `models.create` as JSON values, as a card stores them.
 
     Args:
       config: reads clip.frames and model.
       classes, in_channels: of the data set.
-      origin: the card of the weights the run starts from: its epsilon holds where the config sets none.
+      origin: card of the initial weights; its BatchNorm epsilon is the default.
     """
     return {
         "num_classes": classes,
@@ -47,21 +47,23 @@ def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: 
         "width": config.model.width,
         "layers": list(config.model.layers) or None,
         "bn_epsilon": config.model.bn_epsilon or (origin.bn_epsilon if origin else None),
+        **config.model.arguments,
     }
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What a config trains.
+    """A network with its optimizer and training step.
 
     Attributes:
+      config: of the run.
       model: the network with fresh weights.
       network: the same as a pure function.
-      params, stats: its fresh weights, flat.
-      stages: its top-level modules in order of depth, the classifier last.
-      learning: names of the parameters that learn.
+      params, stats: flat fresh parameters and running statistics.
+      stages: top-level modules in order of depth, the classifier last.
+      learning: names of the trainable parameters.
       tx: optimizer over those.
-      learning_rate: at each step.
+      learning_rate: the schedule.
       step: `(state, batch) -> (state, metrics)`, jitted, the state donated.
     """
 
@@ -77,7 +79,7 @@ class Setup:
     step: Callable[..., Any]
 
     def state(self, weights: dict[str, Any] | None = None) -> TrainState:
-        """The state before the first step, of fresh weights or of these (parameters and statistics, flat)."""
+        """Returns the state before the first step; `weights` (flat) replace fresh parameters and statistics."""
         given = {**self.params, **self.stats, **(weights or {})}
         params, stats = ({name: given[name] for name in part} for part in (self.params, self.stats))
         return init_state(params, stats, self.tx, self.learning, self.config.ema, self.config.seed)
@@ -92,13 +94,13 @@ def create(
     total_steps: int,
     steps_per_epoch: float,
 ) -> Setup:
-    """Puts network, optimizer and training step together.
+    """Builds network, optimizer and training step.
 
     Args:
       config: of the run.
-      arguments: of `models.create`, see `model_arguments`.
+      arguments: of `models.create`, from `model_arguments`.
       class_names: in the order of the labels.
-      spec: what the network is fed.
+      spec: preprocessing of the clips.
       mesh: the devices.
       total_steps, steps_per_epoch: of the run, for the schedule.
     """
@@ -123,13 +125,19 @@ def create(
 def train_transform(
     config: ConfigDict, class_names: Sequence[str], spec: Preprocessing
 ) -> clip_transforms.TrainTransform:
-    """The transform of training clips that a config asks for."""
+    """Returns the transform of training clips."""
     augmentation = clip_transforms.Augmentation.from_config(config.augment)
     return clip_transforms.train_transform(spec, augmentation, class_names, config.dtype)
 
 
 def train_batches(config: ConfigDict, dataset: Dataset, positions: np.ndarray, **options: Any) -> loader.BatchStream:
-    """The batches of a run of this config from `positions`, this host's rows; `options` as `loader.train_batches`."""
+    """Returns this host's rows of a run's batches; `options` override those of `loader.train_batches`.
+
+    Args:
+      config: of the run.
+      dataset: to read from.
+      positions: int [N], the training videos in `dataset.videos`.
+    """
     settings = {
         "frames": config.clip.frames,
         "stride": config.clip.stride,

@@ -1,4 +1,4 @@
-"""Measures loader, transfer to the device and step apart, with the training step and the loader of a real run."""
+"""Measures loader, transfer to the device and step separately, with the step and the loader of a real run."""
 
 import itertools
 import statistics
@@ -11,29 +11,26 @@ from ml_collections import ConfigDict
 
 PARTS = ("step", "loader", "transfer")
 
-
-_CLASSES = tuple(f"class {index}" for index in range(101))  # UCF101's number
-
-
-_MATMUL = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # side of the square matrices whose product is the ceiling
+_CLASSES = tuple(f"class {index}" for index in range(101))  # as many as UCF101 has
+_MATMUL = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # side of the square matrices of the MFU's reference product
 
 
 def measure(config: ConfigDict, parts: tuple[str, ...] = PARTS, rounds: int = 5, seconds: float = 3) -> dict[str, Any]:
     """Measures the parts of a run of this config.
 
     Args:
-      config: locked; its data set is only needed for "loader".
+      config: locked; its data set is only read for "loader".
       parts: any of "step", "loader" and "transfer".
       rounds: of each measurement.
-      seconds: least length of a round.
+      seconds: approximate length of a round.
 
     Returns:
-      What `--json` writes. `tflops` and `mfu` are those of the training step: three times the forward pass's
-      multiply-adds as two operations each, over the rate of a matrix product of the same type in this process.
-      Parts not measured are None.
+      The object that `--json` writes; values of parts not measured are None. `tflops` is the rate of the training
+      step, counted as three times the forward pass at two operations per multiply-add; `mfu` is its ratio to the
+      rate of a matrix product of the same dtype, measured in this process.
 
     Raises:
-      UserError: the config asks for what no network or device can do.
+      UserError: the config does not fit the network or the devices.
     """
     import jax
 
@@ -71,10 +68,17 @@ def _clip_text(config: ConfigDict) -> str:
 
 
 def _rates(actions: dict[str, Callable[[], Any]], work: dict[str, float], rounds: int, seconds: float, spread: dict):
-    """Work a second of each action, the median over rounds in which they take turns; the actions block."""
+    """Returns the work per second of each action, the median over rounds; writes lowest and highest into `spread`.
+
+    Args:
+      actions: blocking calls; they alternate within a round.
+      work: of one call of each action.
+      rounds, seconds: number and length of the rounds.
+      spread: filled with `[lowest, highest]` rate of each action.
+    """
     repeats = {}
     for name, action in actions.items():
-        action()  # compiled, caches warm
+        action()  # compiles, and warms caches
         once = min(_timed(action, 1) for _ in range(2))
         repeats[name] = max(1, round(seconds / once))
     rates: dict[str, list[float]] = {name: [] for name in actions}
@@ -94,7 +98,7 @@ def _timed(action: Callable[[], Any], repeats: int) -> float:
 
 
 def _step(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict[str, Any]:
-    """The training step and the evaluation step on one batch that stays on the device, and a matrix product."""
+    """Measures training and evaluation step on a batch that stays on the device, and a matrix product."""
     import jax
     import jax.numpy as jnp
 
@@ -145,7 +149,7 @@ def _step(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict
 
 
 def programs(config: ConfigDict, mesh):
-    """`(state, training step, evaluation step, multiply-adds of a clip)`; the steps are jitted, as in a run."""
+    """Returns `(state, training step, evaluation step, multiply-adds per clip)`; the steps are jitted as in a run."""
     import jax
 
     from r23d_jax import models
@@ -170,7 +174,7 @@ def programs(config: ConfigDict, mesh):
 
 
 def noise(config: ConfigDict) -> dict[str, np.ndarray]:
-    """A batch of noise, of the size that the config resizes to: what the loader would hand over."""
+    """Returns a batch of random frames as the loader would return it, of the size that the config resizes to."""
     resize = config.clip.resize
     height, width = resize if isinstance(resize, tuple) and len(resize) == 2 else (np.max(resize), np.max(resize))
     rows, rng = config.batch_size, np.random.default_rng(0)
@@ -184,7 +188,7 @@ def noise(config: ConfigDict) -> dict[str, np.ndarray]:
 
 
 def _transfer(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict[str, Any]:
-    """A batch of uint8 frames from the host to the devices."""
+    """Measures the transfer of a batch of uint8 frames from the host to the devices."""
     import jax
 
     from r23d_jax.runtime.mesh import by_row, check_batch, create_mesh
@@ -204,7 +208,7 @@ def _transfer(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> 
 
 
 def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict[str, Any]:
-    """Training batches decoded one after another with nothing else going on, once every record has been read."""
+    """Measures the loader alone, after a first epoch that fills the file cache."""
     from r23d_jax.data import loader, records
     from r23d_jax.training import setup
 
@@ -227,7 +231,7 @@ def _loader(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> di
 
 
 def summary_lines(result: dict[str, Any]) -> list[str]:
-    """The figures in lines for the terminal, and which part is the slowest."""
+    """Returns the results of `measure` as lines of text, with the slowest part last."""
     from r23d_jax.runtime.text import bytes_text
 
     lines = [f"{result['arch']}, {result['batch']} clips of {result['clip']}, {result['dtype']}, {result['device']}"]

@@ -1,4 +1,4 @@
-"""A run's state as flat dicts of arrays, which is how a checkpoint holds it, and back."""
+"""Converts a run's state to and from the flat dicts of arrays that a checkpoint stores."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from r23d_jax.training.step import TrainState
 
 
 def flat_rest(state: TrainState) -> dict[str, Any]:
-    """What the weights that are evaluated do not already say of the state."""
+    """Returns the state without the evaluated weights, which are stored separately."""
     leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
     rest = {f"opt_state{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
     if state.ema:
@@ -18,12 +18,12 @@ def flat_rest(state: TrainState) -> dict[str, Any]:
 
 
 def flat(state: TrainState) -> dict[str, Any]:
-    """All of it."""
+    """Returns the whole state."""
     return {**state.evaluated(), **flat_rest(state)}
 
 
 def restore(like: TrainState, weights: dict[str, np.ndarray], rest: dict[str, np.ndarray]) -> TrainState:
-    """The state whose evaluated weights and `flat_rest` these are; `like` gives its structure."""
+    """Returns the state of these evaluated weights and this `flat_rest`, with the structure of `like`."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)
     names = [f"opt_state{jax.tree_util.keystr(path)}" for path, _ in leaves]
     now = {name: rest[f"raw.{name}"] for name in weights} if like.ema else weights

@@ -1,4 +1,4 @@
-"""The training step: one pure function of (state, batch), compiled once for a whole run."""
+"""The training step: a pure function of (state, batch), compiled once a run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,16 +16,16 @@ from r23d_jax.training import losses, optim
 
 @struct.dataclass
 class TrainState:
-    """Everything a run is at one step; all of it goes into a checkpoint.
+    """The complete state of a run; a checkpoint stores all of it.
 
     Attributes:
       step: int32, updates done.
-      key: uint32 [2], data of the key that all the run's randomness comes from. It is state, not a constant of the
-        program, so that runs that differ by their seed alone share one compiled program.
+      key: uint32 [2], data of the run's random key. It is state rather than a constant of the program, so that runs
+        with different seeds share one compiled program.
       params: flat parameters.
       stats: flat running statistics.
-      opt_state: the optimizer's, over the parameters that learn.
-      ema: flat averages of parameters and statistics; empty when `config.ema` is 0.
+      opt_state: optimizer state of the trainable parameters.
+      ema: flat moving averages of parameters and statistics; empty if `config.ema` is 0.
     """
 
     step: jax.Array
@@ -36,14 +36,14 @@ class TrainState:
     ema: Weights
 
     def evaluated(self) -> Weights:
-        """The weights an evaluation uses: the averages where there are any."""
+        """Returns the weights to evaluate: the moving averages if there are any."""
         return self.ema or {**self.params, **self.stats}
 
 
 def init_state(
     params: Weights, stats: Weights, tx: optax.GradientTransformation, learning: set[str], ema: float, seed: int
 ) -> TrainState:
-    """The state before the first step."""
+    """Returns the state before the first step."""
     key = jax.random.key_data(jax.random.key(seed))
     learned = {name: params[name] for name in params if name in learning}
     averages = {**params, **stats} if ema else {}
@@ -52,7 +52,7 @@ def init_state(
 
 
 def keys_of(key: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
-    """The keys of one step's augmentation and dropout, of the run's key."""
+    """Returns the keys of one step's augmentation and dropout, derived from the run's key."""
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, step))
     return augment_key, dropout_key
 
@@ -65,26 +65,26 @@ def make_train_step(
     learning: set[str],
     transform: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """Builds `step(state, batch) -> (state, metrics)`; compile it with the state donated.
+    """Returns `step(state, batch) -> (state, metrics)`, to be compiled with the state donated.
 
-    All randomness is a function of (state.key, state.step). With `config.accumulate` the batch is
-    computed in that many parts, one after the other, and their gradients averaged; BatchNorm normalises
-    each part by itself and its running statistics move once a part.
+    All randomness is a function of (state.key, state.step). `config.accumulate` splits the batch into that many
+    parts, computed one after the other, and averages their gradients; BatchNorm normalises and updates its running
+    statistics per part.
 
     Args:
       config: reads accumulate, loss, label_smoothing, ema and remat.
       network: the network.
-      tx: optimizer over the learning parameters.
-      learning_rate: only to report it.
-      learning: names of the parameters that learn; the backward pass covers no others.
-      transform: `(key, frames, size, labels) -> (video, targets)`, see `data.augment`.
+      tx: optimizer over the trainable parameters.
+      learning_rate: the schedule, for the metrics.
+      learning: names of the trainable parameters; gradients are computed for these only.
+      transform: `(key, frames, size, labels) -> (video, targets)`, from `transforms.clip.train_transform`.
 
     Returns:
-      The step. Metrics are float32 scalars: loss, accuracy (of the unmixed labels), lr, grad_norm.
+      The step. Metrics are float32 scalars: loss, accuracy (by the unmixed labels), lr, grad_norm.
     """
     apply, loss_of = network.train, losses.create(config)
     if config.remat:
-        # Keeps what convolutions give, and computes BatchNorm and ReLU again.
+        # Store only the outputs of convolutions; recompute BatchNorm and ReLU.
         apply = jax.checkpoint(apply, policy=jax.checkpoint_policies.save_only_these_names(convolution.NAME))
 
     def loss_fn(learned, frozen, stats, video, targets, key):
@@ -135,5 +135,5 @@ def make_train_step(
 
 
 def _interleave(x: jax.Array, parts: int) -> jax.Array:
-    """[B, ...] -> [parts, B/parts, ...], every part with rows of every device."""
+    """Splits [B, ...] into [parts, B/parts, ...], every part with rows of every device."""
     return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)

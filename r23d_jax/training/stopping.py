@@ -1,4 +1,4 @@
-"""When a run stops before its last step: told to by a signal on any host, or out of its budget."""
+"""When a run stops early: after a signal on any host, or when its time budget is used up."""
 
 from r23d_jax.runtime import hosts
 from r23d_jax.runtime.signals import Interrupt
@@ -6,15 +6,15 @@ from r23d_jax.training.clock import Clock
 
 
 class Stopping:
-    """What all processes have decided, the same in each of them.
+    """The decision to stop, on which all processes agree.
 
     Args:
-      interrupt: entered.
+      interrupt: the active signal handler.
       clock: with the budget.
 
     Attributes:
-      interrupted: a process was told to stop.
-      out_of_time: the budget is used up.
+      interrupted: whether any process received a signal.
+      out_of_time: whether the budget is used up.
     """
 
     def __init__(self, interrupt: Interrupt, clock: Clock):
@@ -22,9 +22,13 @@ class Stopping:
         self.interrupted, self.out_of_time = False, clock.out_of_time
 
     def decide(self, due: bool = True) -> None:
-        """Decides anew. With several hosts only where `due`, the same for all: asking the others waits for devices."""
+        """Updates the decision.
+
+        Args:
+          due: the same on all hosts. Several hosts only update if it is set, since they have to wait for each other.
+        """
         self.interrupted, self.out_of_time = hosts.sync_stop(self._interrupt.received, self._clock.out_of_time, due=due)
 
-    def told(self) -> bool:
-        """Whether any process has been told to stop by now, whatever the budget."""
+    def requested(self) -> bool:
+        """Returns whether any process has received a signal; ignores the budget."""
         return hosts.sync_stop(self._interrupt.received, False)[0]

@@ -1,4 +1,4 @@
-"""How long the device has nothing to do because the next batch is not there yet."""
+"""Measures how long the device is idle because the next batch is not ready."""
 
 import time
 from collections.abc import Iterator
@@ -9,14 +9,13 @@ import jax
 
 
 class Waiting:
-    """Takes batches for steps that run behind the host, and adds up how long the device waited for them.
+    """Takes batches from a stream, and adds up how long the device waited for them.
 
-    The host runs steps ahead of the device, so the time that it waits for a batch itself would say nothing: only what
-    is left of it once the device has done all it was given counts. A thread of its own waits for the device, never
-    the loop.
+    Steps are dispatched asynchronously, so a host that waits for a batch does not mean an idle device: only the time
+    after the device has finished its last step counts. A separate thread waits for the device; the loop never does.
 
     Attributes:
-      seconds: waited since the last lap.
+      seconds: waiting time since the last lap.
     """
 
     def __init__(self):
@@ -25,7 +24,7 @@ class Waiting:
         self._last: Future | None = None
 
     def next(self, stream: Iterator[Any]) -> Any:
-        """The next batch."""
+        """Returns the next batch."""
         begun = time.perf_counter()
         batch = next(stream)
         arrived = time.perf_counter()
@@ -36,16 +35,16 @@ class Waiting:
         return batch
 
     def lap(self) -> float:
-        """Returns the seconds since the last lap, and begins to count anew."""
+        """Returns the waiting time since the last lap in seconds, and resets it."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds
 
     def step(self, outputs: Any) -> None:
-        """Tells what the step just started will give, of arrays that are not donated."""
+        """Registers the outputs of the step just dispatched, without arrays that will be donated."""
         self._last = self._watcher.submit(_finished, outputs)
 
     def close(self) -> None:
-        """Ends the thread, when the device has finished."""
+        """Waits for the device and ends the thread."""
         self._watcher.shutdown(wait=True, cancel_futures=True)
 
 

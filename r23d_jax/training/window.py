@@ -1,4 +1,4 @@
-"""The metrics of the steps since the last line of the log."""
+"""Averages metrics over the steps since the last line of the log."""
 
 import math
 from pathlib import Path
@@ -11,12 +11,13 @@ from r23d_jax.errors import UserError
 
 
 class Window:
-    """Collects what steps return, without waiting for them, and averages it for a line of the log.
+    """Collects the metrics of steps without waiting for them, and averages them for a line of the log.
 
     Args:
       workdir: named in the error of a loss that is not finite.
-      batch_size: clips of a step.
-      saved: metrics of a checkpoint's steps that no line had yet; their time is not known here.
+      batch_size: clips per step.
+      saved: metrics from a checkpoint of steps that were not logged before the interruption; their clips do not count
+        towards `clips_per_second`.
     """
 
     def __init__(self, workdir: Path, batch_size: int, saved: list[dict[str, float]]):
@@ -25,14 +26,14 @@ class Window:
         self._untimed = len(saved)
 
     def append(self, metrics: dict[str, jax.Array]) -> None:
-        """Adds one step's."""
+        """Adds the metrics of one step."""
         self._steps.append(metrics)
 
     def fetch(self, step: int) -> list[dict[str, float]]:
         """Waits for the steps up to `step` and returns their metrics.
 
         Raises:
-          UserError: a loss or gradient that is not finite.
+          UserError: the loss or the gradient's norm is not finite.
         """
         self._steps = [{name: float(x) for name, x in metrics.items()} for metrics in jax.device_get(self._steps)]
         for offset, metrics in enumerate(self._steps):
@@ -45,11 +46,11 @@ class Window:
         return self._steps
 
     def means(self, seconds: float, waited: float) -> dict[str, float]:
-        """Returns the means over the steps fetched, of the learning rate the last, and empties the window.
+        """Returns the means over the fetched steps (of `lr` the last value), and empties the window.
 
         Args:
-          seconds: that the steps took.
-          waited: seconds of them that the device waited for data.
+          seconds: duration of the steps.
+          waited: seconds in which the device waited for data.
         """
         steps, timed = self._steps, len(self._steps) - self._untimed
         self._steps, self._untimed = [], 0

@@ -1,1 +1,1 @@
-"""On the device, inside the compiled step: from decoded uint8 clips to the network's input."""
+"""Transforms on the device, inside the compiled step: from decoded uint8 clips to the network's input."""

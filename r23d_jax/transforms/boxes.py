@@ -1,6 +1,6 @@
-"""Which part of the frame a clip shows: boxes drawn in training and chosen in evaluation.
+"""Crop boxes of clips, random in training and fixed in evaluation.
 
-A box is top, left, height and width in pixels of the stored frame; it is chosen on the frame as resized.
+A box is (top, left, height, width). It is chosen on the resized frame and converted to pixels of the stored one.
 """
 
 import dataclasses
@@ -15,26 +15,26 @@ from r23d_jax.errors import UserError
 from r23d_jax.transforms.spec import Preprocessing
 
 CROPS = ("multi_scale", "random_resized", "random", "center")
-_ATTEMPTS = 10  # at a random-resized box that fits, before the centre is taken; torchvision's number
+_ATTEMPTS = 10  # to draw a random-resized box that fits before falling back to the centre; as in torchvision
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is random about a training clip.
+    """Random augmentation of training clips.
 
     Attributes:
-      crop: how the box is drawn; all after `Preprocessing.resize`, sides in whole pixels.
-        "multi_scale": a square whose side is one of `scales` of the short side, anywhere (the study's);
-        "random_resized": `area` of the frame at an aspect `ratio`, anywhere (Inception's);
-        "random": a square of `Preprocessing.crop`, anywhere; "center": the same in the middle.
+      crop: how to draw the box, in whole pixels after `Preprocessing.resize`:
+        "multi_scale": a square of one of `scales` of the short side, at a random place (the study's);
+        "random_resized": a share `area` of the frame with an aspect `ratio`, at a random place (Inception's);
+        "random": a square of `Preprocessing.crop` at a random place; "center": the same in the centre.
       scales: of multi_scale.
-      area: of random_resized: least and largest share.
-      ratio: of random_resized: least and largest width over height, drawn evenly in their logarithm.
+      area: of random_resized, smallest and largest share of the frame.
+      ratio: of random_resized, smallest and largest width over height, log-uniform.
       flip: probability of a horizontal flip.
       flip_sensitive: names of classes that are never flipped.
       brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
       hue: shift in turns, drawn from -x to x.
-      mixup, cutmix: alpha of the Beta distribution, 0 for off; see `data.mixing`.
+      mixup, cutmix: alpha of the Beta distribution, 0 for off; see `transforms.mixing`.
     """
 
     crop: str = "multi_scale"
@@ -63,18 +63,18 @@ class Augmentation:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Augmentation":
-        """From the config's `augment`, which has exactly these keys."""
+        """Reads the config's `augment`, which has exactly these keys."""
         values = {field.name: config[field.name] for field in dataclasses.fields(cls)}
         return cls(**{key: tuple(v) if isinstance(v, list | tuple) else v for key, v in values.items()})
 
 
 def resized(size: jax.Array, spec: Preprocessing) -> jax.Array:
-    """float32 [2]: height and width after `spec.resize`; the long side is rounded down, as torchvision does."""
+    """Returns float32 [2], height and width after `spec.resize`; the long side is rounded down as in torchvision."""
     if spec.resize is None:
         return size.astype(jnp.float32)
     if isinstance(spec.resize, tuple):
         return jnp.asarray(spec.resize, jnp.float32)
-    # In integers: the quotient in floating point can come out just below a whole number.
+    # In integers, because a floating-point quotient can fall just below a whole number.
     return (spec.resize * size // jnp.min(size)).astype(jnp.float32)
 
 
@@ -82,9 +82,9 @@ def train_box(key: jax.Array, size: jax.Array, spec: Preprocessing, augmentation
     """Draws a training clip's box.
 
     Args:
-      key: of this clip alone.
+      key: of this clip.
       size: int32 [2], the frame's true height and width.
-      spec, augmentation: how.
+      spec, augmentation: resize and crop.
 
     Returns:
       float32 [4]: top, left, height and width in pixels of the stored frame.
@@ -101,16 +101,16 @@ def train_box(key: jax.Array, size: jax.Array, spec: Preprocessing, augmentation
     else:
         shape = jnp.full(2, float(spec.crop))
     room = jnp.maximum(full - shape, 0) + 1
-    # The product can round up to the room itself, hence the minimum.
+    # The product can round up to `room`, hence the minimum.
     start = jnp.minimum(jnp.floor(jax.random.uniform(place_key, (2,)) * room), room - 1)
-    if augmentation.crop == "random_resized":  # where nothing fitted: the middle
+    if augmentation.crop == "random_resized":  # the centre, if no attempt fits
         start = jnp.where(shape[0] < 0, jnp.floor((full + shape) / 2), start)
         shape = jnp.abs(shape)
     return _to_frame(jnp.concatenate([start, shape]), full, size)
 
 
 def eval_box(size: jax.Array, crop: jax.Array, spec: Preprocessing, crops: int) -> jax.Array:
-    """float32 [4]: an evaluated clip's box, as `train_box`; `crop` is which of `crops`."""
+    """Returns the box of crop number `crop` of `crops` in evaluation; float32 [4], as `train_box`."""
     full = resized(size, spec)
     if spec.crop is None:
         return jnp.concatenate([jnp.zeros(2), size.astype(jnp.float32)])
@@ -123,7 +123,7 @@ def eval_box(size: jax.Array, crop: jax.Array, spec: Preprocessing, crops: int) 
 
 
 def _random_shape(key: jax.Array, full: jax.Array, augmentation: Augmentation) -> jax.Array:
-    """Height and width of a random-resized box; negative for "the middle" where no attempt fits the frame."""
+    """Returns height and width of a random-resized box; negative, for the centre, if no attempt fits the frame."""
     area_key, ratio_key = jax.random.split(key)
     low, high = augmentation.area
     area = jnp.prod(full) * jax.random.uniform(area_key, (_ATTEMPTS,), minval=low, maxval=high)
@@ -131,7 +131,7 @@ def _random_shape(key: jax.Array, full: jax.Array, augmentation: Augmentation) -
     ratio = jnp.exp(jax.random.uniform(ratio_key, (_ATTEMPTS,), minval=low, maxval=high))
     shapes = jnp.round(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)], -1))
     fits = jnp.all((shapes >= 1) & (shapes <= full), -1)
-    # The largest box in the middle whose aspect is allowed.
+    # The fallback: the largest box of an allowed aspect ratio.
     aspect = jnp.clip(full[1] / full[0], *augmentation.ratio)
     middle = jnp.round(jnp.minimum(full, jnp.stack([full[1] / aspect, full[0] * aspect])))
     return jnp.where(jnp.any(fits), shapes[jnp.argmax(fits)], -middle)
@@ -142,5 +142,5 @@ def _centred(full: jax.Array, side: int) -> jax.Array:
 
 
 def _to_frame(box: jax.Array, full: jax.Array, size: jax.Array) -> jax.Array:
-    """A box of the resized frame as one of the stored frame."""
+    """Converts a box from pixels of the resized frame to pixels of the stored frame."""
     return box * jnp.tile(size.astype(jnp.float32) / full, 2)

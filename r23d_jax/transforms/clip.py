@@ -1,9 +1,9 @@
 """From decoded uint8 clips to the network's input, on the device, inside the jitted step.
 
-Everything is one resampling: a box of the frame, drawn once for a clip, is mapped to the network's input by
-two small matrices a clip, one for rows and one for columns, with the triangle kernel that Pillow and
-torchvision call antialiased bilinear. Flips are folded into the matrices. A box of whole pixels of the
-output's size comes out exactly as it was. All randomness is a function of (key, row of the global batch).
+Resize, crop and flip are a single resampling: two small matrices per clip, one for rows and one for columns, map a box
+of the frame to the network's input. They use the triangle kernel that Pillow and torchvision call antialiased
+bilinear; a box of whole pixels that has the size of the output is copied exactly. All randomness is a function of
+(key, row of the global batch).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from r23d_jax.transforms.spec import Preprocessing
 TrainTransform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 EvalTransform = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
-_FRAMES_AT_ONCE = 16  # bounds the floating-point copy of the frames, which is four times their size
+_FRAMES_AT_ONCE = 16  # bounds the memory of the float32 copy of the frames
 
 
 def train_transform(
@@ -31,9 +31,9 @@ def train_transform(
 
     Args:
       spec: size, crop and normalisation.
-      augmentation: what is random.
+      augmentation: the random part.
       class_names: in the order of the labels.
-      dtype: of the result, and of the matrices; sums and the arithmetic of colours stay in float32.
+      dtype: of the result and of the matrices; sums and colours are computed in float32.
 
     Returns:
       `transform(key, frames, size, labels) -> (video, targets)`. In: a key, uint8 [B, T, Hc, Wc, C],
@@ -81,14 +81,14 @@ def eval_transform(spec: Preprocessing, crops: int = 1, dtype: str = "float32") 
     """Builds the transform of evaluated clips: resize, then a centre crop or one of three.
 
     Args:
-      spec: size, crop and normalisation. Without `crop` the whole frame is the input: of the size of
-        `resize` if that is a height and a width, of the canvas if it is None.
-      crops: 1, or 3 for three squares along the frame's longer side: its beginning, middle and end.
+      spec: size, crop and normalisation. If `crop` is None the whole frame is the input, at the size of `resize`
+        (height and width), or of the canvas if that is None too.
+      crops: 1, or 3 for squares at the start, middle and end of the frame's longer side.
       dtype: as in `train_transform`.
 
     Returns:
-      `transform(frames, size, crop) -> video`; frames, size and video as in `train_transform`, crop
-      int32 [B]: which of the three.
+      `transform(frames, size, crop) -> video`; frames, size and video as in `train_transform`, crop int32 [B],
+      the number of the crop.
     """
     if crops not in (1, 3):
         raise UserError(f"config.eval.crops={crops}: must be 1 or 3")
@@ -108,10 +108,9 @@ def eval_transform(spec: Preprocessing, crops: int = 1, dtype: str = "float32") 
 def resample(
     frames: jax.Array, size: jax.Array, boxes: jax.Array, flips: jax.Array, shape: tuple[int, int], dtype: str
 ) -> jax.Array:
-    """Maps a box of every clip to `shape`, the same in all its frames.
+    """Resamples a box of every clip, the same in all its frames, to `shape`.
 
-    Pixels around the box take part where the kernel reaches them; pixels beyond the true frame never do: a
-    box that sticks out of it shows its border pixels again.
+    The kernel may reach pixels around the box, but never beyond the true frame, whose border pixels are repeated.
 
     Args:
       frames: uint8 [B, T, Hc, Wc, C].
@@ -156,20 +155,20 @@ def normalise(video: jax.Array, spec: Preprocessing) -> jax.Array:
 
 
 def denormalise(video: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """What `normalise` was given, float32 0..255 as stored, from its result."""
+    """Inverts `normalise`; returns float32 0..255."""
     std, mean = np.asarray(spec.std, np.float32), np.asarray(spec.mean, np.float32)
     return (np.asarray(video, np.float32) * std + mean) * np.float32(255)
 
 
 def to_pixels(video: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Returns normalised clips as frames to look at.
+    """Returns normalised clips as frames for display.
 
     Args:
       video: float [..., H, W, C], C 3 for RGB or 2 for optical flow.
-      spec: how it was normalised.
+      spec: with its normalisation.
 
     Returns:
-      uint8 [..., H, W, 3]; of flow red is the horizontal and green the vertical part, both mid-grey at rest.
+      uint8 [..., H, W, 3]; for flow, red is the horizontal and green the vertical component, mid-grey for none.
     """
     pixels = np.clip(np.rint(denormalise(video, spec)), 0, 255).astype(np.uint8)
     if pixels.shape[-1] == 2:
@@ -178,9 +177,9 @@ def to_pixels(video: np.ndarray, spec: Preprocessing) -> np.ndarray:
 
 
 def _matrix(start: jax.Array, length: jax.Array, limit: jax.Array, stored: int, wanted: int) -> jax.Array:
-    """Weights float32 [B, wanted, stored] that map stored pixels to the wanted ones along one axis.
+    """Returns float32 [B, wanted, stored], weights that map stored pixels to wanted ones along one axis.
 
-    The triangle's half width is one pixel of the coarser of the two grids; weights add up to one.
+    The triangle's half width is one pixel of the coarser grid; each row sums to one.
     """
     scale = (length / wanted)[:, None]
     centre = start[:, None] + (jnp.arange(wanted) + 0.5) * scale

@@ -1,4 +1,4 @@
-"""Random colours for training clips."""
+"""Colour jitter for training clips."""
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +10,16 @@ _TO_YIQ = np.asarray([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0
 def colour_jitter(
     keys: jax.Array, video: jax.Array, brightness: float, contrast: float, saturation: float, hue: float
 ) -> jax.Array:
-    """Changes a clip's colours, all its frames alike, in this order.
+    """Applies random brightness, contrast, saturation and hue to each clip, the same in all its frames.
 
-    Contrast blends with the mean grey of the whole clip (a mean a frame would flicker); saturation with each
-    pixel's grey; hue turns the chroma plane of YIQ. Values are kept in range after each.
+    Contrast blends with the mean grey of the whole clip (one mean per frame would flicker), saturation with each
+    pixel's grey; hue rotates the chroma plane of YIQ. Values are clipped to 0..255 after each.
 
     Args:
       keys: [B].
       video: float32 [B, T, H, W, 3], 0..255.
-      brightness, contrast, saturation: the largest change of the factor.
-      hue: the largest shift, in turns.
+      brightness, contrast, saturation: largest change of the factor.
+      hue: largest shift, in turns.
     """
 
     def one(key, clip):

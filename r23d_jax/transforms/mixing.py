@@ -1,4 +1,4 @@
-"""Mixup and CutMix: clips and targets blended with those of the batch's next row."""
+"""Mixup and CutMix: blend clips and targets with those of the batch's next row."""
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +9,16 @@ def mix(
 ) -> tuple[jax.Array, jax.Array]:
     """Blends every clip with its neighbour in the batch.
 
-    Mixup (Zhang et al., 2018) blends all pixels by a share drawn from Beta(mixup, mixup). CutMix (Yun et
-    al., 2019) replaces a rectangle, the same in every frame, whose share of the frame is drawn from
-    Beta(cutmix, cutmix) and whose centre is anywhere; what lies outside the frame is cut off and the share
-    of the target corrected. With both on, a fair coin decides for each batch. Shares are drawn per row.
+    Mixup (Zhang et al. 2018) blends all pixels by a share drawn from Beta(mixup, mixup). CutMix (Yun et al. 2019)
+    replaces a rectangle, the same in every frame, whose share of the frame is drawn from Beta(cutmix, cutmix) and
+    whose centre is uniform over the frame; it is clipped to the frame, and the target's share corrected. With both
+    on, one is chosen per batch with equal probability. Shares are drawn per row.
 
     Args:
       key: of the batch.
       video: float [B, T, H, W, C].
       targets: float32 [B, classes].
-      mixup, cutmix: alphas; 0 is off, not both.
+      mixup, cutmix: alphas; one of them may be 0, for off.
 
     Returns:
       The mixed clips and targets.
@@ -30,7 +30,7 @@ def mix(
         alpha = jnp.where(cut, cutmix, mixup)
     else:
         cut, alpha = jnp.asarray(bool(cutmix)), jnp.float32(cutmix or mixup)
-    rows = jnp.arange(batch)  # keys by row: the draws do not depend on the number of devices
+    rows = jnp.arange(batch)  # a key per row, so that draws do not depend on the number of devices
     draws = jax.vmap(lambda row: jax.random.beta(jax.random.fold_in(share_key, row), alpha, alpha))(rows)
     places = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(place_key, row), (2,)))(rows)
 

@@ -1,4 +1,4 @@
-"""What a network is fed: size, crop, rate and normalisation of a clip."""
+"""Preprocessing of clips: size, crop, frame rate and normalisation."""
 
 import dataclasses
 from typing import Any
@@ -8,19 +8,19 @@ from ml_collections import ConfigDict
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """From decoded uint8 frames to the network's input.
+    """How decoded uint8 frames become the network's input.
 
     Attributes:
-      resize: frame size before the crop, in pixels: `(height, width)` exactly, or one number for the
-        short side with the aspect ratio kept, or None for the stored frames as they are.
-      crop: side of the centre crop in pixels; None feeds the whole frame.
-      frames: frames in a clip; 0 means the whole video, up to `max_frames`, then windows of that many.
+      resize: frame size before the crop, in pixels: `(height, width)`, the short side with the aspect ratio kept, or
+        None for the stored size.
+      crop: side of the centre crop in pixels; None uses the whole frame.
+      frames: frames in a clip; 0 for the whole video, or clips of `max_frames` if it is longer.
       stride: step between a clip's frames, in frames of the source.
-      fps: frames per second to resample to before `stride`; None keeps the video's own rate.
+      fps: frame rate to resample to before `stride`; None keeps the video's.
       mean, std: per channel, on the 0..1 range; the input is `(frame / 255 - mean) / std`.
       channels: "rgb" or "flow".
-      flow: the optical-flow algorithm where `channels` is "flow", else None.
-      max_frames: the bound for `frames == 0`.
+      flow: the optical-flow algorithm if `channels` is "flow", else None.
+      max_frames: longest clip if `frames` is 0.
     """
 
     resize: tuple[int, int] | int | None
@@ -36,7 +36,7 @@ class Preprocessing:
 
     @property
     def input(self) -> str:
-        """What the network sees, for people to read: "rgb" or "flow (tvl1)"."""
+        """The kind of input as text: "rgb" or "flow (tvl1)"."""
         return self.channels if self.flow is None else f"{self.channels} ({self.flow})"
 
     @classmethod
@@ -49,7 +49,7 @@ class Preprocessing:
 
 
 def from_config(config: ConfigDict, channels: str = "rgb", flow: str | None = None) -> Preprocessing:
-    """What the config feeds the network."""
+    """Returns the preprocessing of a config."""
     resize = config.clip.resize
     return Preprocessing(
         resize=resize[0] if isinstance(resize, tuple) and len(resize) == 1 else resize,

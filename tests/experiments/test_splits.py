@@ -26,6 +26,12 @@ def test_mean_spread_and_protocol_of_any_splits(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == found
 
 
+def test_a_new_metric_is_averaged_like_the_others(tmp_path):
+    found = splits.write(tmp_path, [part("a", 0.5) | {"top3": 0.25}, part("b", 0.75) | {"top3": 0.75}])
+    assert found["top3"] == 0.5 and found["spread"]["top3"] == statistics.stdev([0.25, 0.75])
+    assert [one["top3"] for one in found["splits"]] == [0.25, 0.75]
+
+
 def test_one_split_has_no_spread(tmp_path):
     found = splits.write(tmp_path, [part("default", 0.5)])
     assert "spread" not in found and found["protocol"].startswith("mean of split default; each: ")
