@@ -25,7 +25,7 @@ def fetch(name: str) -> Path:
       name: of the registry.
 
     Returns:
-      What `readers.read` takes.
+      What `readers.read_tensors` takes.
 
     Raises:
       UserError: an unknown name; no network; a file that is not the published one. The message gives the
