@@ -1,1 +1,1 @@
-"""On the host: built data sets, which frames make a clip, batches decoded ahead, video files and optical flow."""
+"""Data on the host: built data sets, sampling of clips, prefetched batches, video files and optical flow."""

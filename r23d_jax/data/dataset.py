@@ -1,7 +1,7 @@
-"""What training and evaluation need of a data set, whoever stores it.
+"""The data set interface that training and evaluation use.
 
 `data.records.VideoDataset` reads what `tfds build tfds_ucf101` wrote. Any other object with these attributes and
-methods will do: `train_and_evaluate(config, workdir, dataset)`.
+methods works as well: `train_and_evaluate(config, workdir, dataset)`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 
 from r23d_jax.errors import UserError
 
-PARTS = ("train", "val", "test", "neither")  # what a video can be in a split
+PARTS = ("train", "val", "test", "neither")  # parts of a split; "neither" for videos outside it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,12 +20,12 @@ class VideoRecord:
     """One video.
 
     Attributes:
-      name: no other video of the data set has it.
+      name: unique in the data set.
       label: index of its class in `class_names`.
       num_frames: at least 1.
       height, width: of its decoded frames, in pixels.
-      splits: from a split's name to one of `PARTS`; "neither" where a split is not mentioned.
-      fps: frames a second, 0 if unknown.
+      splits: name of a split -> one of `PARTS`; a missing split means "neither".
+      fps: frame rate, 0 if unknown.
       group, clip: UCF101's numbers of the recording and of the clip in it, -1 if there are none.
     """
 
@@ -45,17 +45,17 @@ class Dataset(Protocol):
 
     Attributes:
       full_name: for messages, cards and `results.json`.
-      fingerprint: changes with the content: a run is only resumed on the data it began with.
+      fingerprint: hash of the content; a run is only resumed with the same one.
       class_names: in the order of the labels.
-      videos: a video's position is its index here.
-      splits: names of the splits. "all" is not one: as `dataset.split` it stands for all of them.
+      videos: the position of a video is its index here.
+      splits: names of the splits. "all" is reserved: as `dataset.split` it means all of them.
       channels: "rgb", or "flow" for optical flow.
-      flow: the optical-flow algorithm where `channels` is "flow", else None.
-      canvas: (height, width) that every frame fits in; smaller ones lie at its top left.
+      flow: the optical-flow algorithm if `channels` is "flow", else None.
+      canvas: (height, width) that holds every frame; smaller frames are at its top left.
       num_channels: of a decoded frame, 3 for RGB and 2 for flow (x, y).
-      stored_as: size the frames were brought to when they were stored: [height, width], a short side, "native", or
-        None if unknown. Weights trained on frames of another shape are refused.
-      stored_size: the same for people to read, such as "128x171".
+      stored_as: size of the stored frames: [height, width], a short side, "native", or None if unknown. Weights trained
+        on frames of another shape are refused.
+      stored_size: the same as text, such as "128x171".
     """
 
     full_name: str
@@ -77,28 +77,28 @@ class Dataset(Protocol):
     def stored_size(self) -> str: ...
 
     def subset(self, split: str, part: str) -> np.ndarray:
-        """Returns int32 [V], the positions of a split's videos in a part of it; `positions` below is such a function.
+        """Returns int32 [V], the positions of the videos in a part of a split; see `positions` for an implementation.
 
-        The order decides in which order a seed draws them, so it must not change from one start to the next.
+        Their order affects the order of training, so it must be the same at every start.
 
         Raises:
-          UserError: no such split, or no video in that part of it.
+          UserError: there is no such split, or no video in that part of it.
         """
 
     def decode(self, position: int, indices: Sequence[int], out: np.ndarray) -> None:
-        """Decodes frames `indices` [T] of the video at `position`; called from many threads at a time.
+        """Decodes frames `indices` [T] of the video at `position`; must be thread-safe.
 
-        `out` is uint8 [T, *canvas, num_channels], contiguous, and holds anything: all of it is overwritten, with zero
-        beside a frame that is smaller than the canvas. With `config.processes` the data set is pickled, and this is
-        called in other processes.
+        `out` is uint8 [T, *canvas, num_channels], contiguous and uninitialised; every element must be written, with
+        zeros around frames smaller than the canvas. With `config.processes` the data set is pickled and decodes in
+        other processes.
         """
 
 
 def positions(dataset: Dataset, split: str, part: str) -> np.ndarray:
-    """Returns the positions of a split's videos in one of its parts, sorted by name: what `subset` promises.
+    """Returns int32 [V], the positions of the videos in a part of a split, sorted by name.
 
     Raises:
-      UserError: no such split, or no video in that part of it.
+      UserError: there is no such split, or no video in that part of it.
     """
     if split not in dataset.splits:
         there = ", ".join(dataset.splits) or "none"

@@ -1,7 +1,7 @@
-"""Optical flow between neighbouring frames, and the uint8 picture it is stored as.
+"""Optical flow between neighbouring frames, and its storage as uint8.
 
-A field is in pixels of the frames it was computed on: x to the right, y down. As DeepMind's I3D and TSN have it,
-it is clipped to +-20 and put on 0..255, and stays in those pixels when the network later crops and resizes it.
+A field is in pixels of the frames it was computed on: x to the right, y down. As in DeepMind's I3D and TSN it is
+clipped to +-20 and scaled to 0..255; later cropping and resizing do not rescale the values.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from r23d_jax.errors import UserError
 
-BOUND = 20.0  # pixels; DeepMind's and TSN's
+BOUND = 20.0  # pixels, as in DeepMind's I3D and TSN
 _STEP = 255 / (2 * BOUND)
 
 # OpenCV's names. TV-L1: OpenCV's defaults, which are those of the paper (Zach et al. 2007; Sanchez et al. 2013).
@@ -45,10 +45,10 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 
 
 def describe(algorithm: str) -> dict[str, Any]:
-    """What a data set says of its flow: algorithm, parameters, library and version, bound in pixels.
+    """Returns what a data set records of its flow: algorithm, parameters, library and version, bound in pixels.
 
     Raises:
-      UserError: no such algorithm.
+      UserError: there is no such algorithm.
     """
     if algorithm not in ALGORITHMS:
         raise UserError(f"optical flow {algorithm!r} is unknown; there are {', '.join(ALGORITHMS)}")
@@ -61,13 +61,13 @@ def describe(algorithm: str) -> dict[str, Any]:
 
 
 class Flow:
-    """Computes fields. One for one thread at a time; nothing is carried from one pair to the next.
+    """Computes flow fields; not thread-safe, and without state between pairs of frames.
 
     Args:
       algorithm: a key of `ALGORITHMS`.
 
     Raises:
-      UserError: no such algorithm, or an OpenCV without its contributed modules.
+      UserError: there is no such algorithm, or OpenCV lacks its contributed modules.
     """
 
     def __init__(self, algorithm: str):
@@ -82,34 +82,34 @@ class Flow:
             self._compute = lambda before, after, out: cv2.calcOpticalFlowFarneback(before, after, out, **options)
 
     def field(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """The motion from one grey frame uint8 [H, W] to the next: float32 [H, W, 2], x and y in pixels."""
+        """Returns the flow from one grey frame uint8 [H, W] to the next: float32 [H, W, 2], x and y in pixels."""
         return self._compute(before, after, None)
 
 
 def grey(frame: np.ndarray) -> np.ndarray:
-    """uint8 [H, W] of uint8 [H, W, 3] RGB."""
+    """Converts uint8 [H, W, 3] RGB to uint8 [H, W]."""
     return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
 
 
 def quantise(field: np.ndarray) -> np.ndarray:
-    """float32 [..., 2] in pixels to uint8: `round((clip(field, -20, 20) + 20) * 255 / 40)`; rest is 128."""
+    """Converts pixels, float32 [..., 2], to uint8: `round((clip(field, -20, 20) + 20) * 255 / 40)`; 0 becomes 128."""
     return np.rint((np.clip(field, -BOUND, BOUND) + BOUND) * _STEP).astype(np.uint8)
 
 
 def dequantise(stored: np.ndarray) -> np.ndarray:
-    """The field in pixels again, float32, to within 0.08 pixels."""
+    """Inverts `quantise`: float32 in pixels, exact to 0.08 pixels."""
     return stored.astype(np.float32) / np.float32(_STEP) - np.float32(BOUND)
 
 
 def to_png(stored: np.ndarray) -> bytes:
-    """uint8 [H, W, 2] as one grey PNG of [2 H, W], x above y: lossless."""
+    """Encodes uint8 [H, W, 2] losslessly as a grey PNG [2 H, W], x above y."""
     picture = np.concatenate([stored[..., 0], stored[..., 1]])
-    # Level 1: a tenth larger than the best, twenty times faster.
+    # Higher levels are far slower and save little.
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
 def from_png(data: bytes | memoryview) -> np.ndarray | None:
-    """uint8 [H, W, 2], or None where `data` is no such picture."""
+    """Decodes uint8 [H, W, 2]; returns None if `data` is no such picture."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None or picture.ndim != 2 or picture.shape[0] % 2:
         return None

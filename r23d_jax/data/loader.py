@@ -1,9 +1,8 @@
 """Streams of decoded batches for training and evaluation.
 
-What is in a batch is a function of the seed and the step alone: not of workers, hosts, the layout of the
-shards, or where the stream was started. So the step is all there is to save of a stream. Grain keeps batches
-in order and ahead of the consumer; the frames are decoded by one pool of workers that share each batch, so
-that the first is there as soon as it can be.
+The content of a batch depends on the seed and the step only, not on workers, hosts, the layout of the shards or where
+the stream was started; so a checkpoint only needs the step. Grain orders and prefetches the batches. All workers of a
+pool decode the same batch together, which makes the first one available as early as possible.
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ClipRow:
-    """One clip of a batch: position of its video (-1 pads), its frames, and other columns of the batch."""
+    """One clip of a batch: position of its video (-1 for padding), its frames, and other columns of the batch."""
 
     position: int
     indices: tuple[int, ...]
@@ -51,34 +50,35 @@ def train_batches(
     processes: int = 0,
     prefetch: int = 2,
 ) -> "BatchStream":
-    """One random clip of each training video an epoch, in a new order every epoch, without end or gaps.
+    """Streams one random clip of each training video per epoch, in a new order every epoch.
 
-    Sample `step * batch_size + row` of the run is number `sample % V` of epoch `sample // V`: batches run on
-    across epochs, no video is left out, and a batch may be larger than an epoch.
+    Sample `s = step * batch_size + row` of the run is number `s % V` of epoch `s // V`: batches cross the boundaries
+    of epochs, no video is left out, and a batch may be larger than an epoch.
 
     Args:
-      dataset: open.
-      positions: int [V], the videos to draw from, as `Dataset.subset` gives them.
-      frames, stride: of a clip; the stride plays no part in "segments".
-      sampling: "dense" or "segments", see `data.clips`.
-      batch_size: clips of all hosts together.
-      seed: any number from 0 on.
-      start_step: the first batch's number: the batches are those a stream from 0 has from there on.
-      num_steps: batches; None for no end.
-      process_index, process_count: this host gets its block of rows of every batch.
-      balanced: every class equally often: each run of as many samples as there are classes has every class
-        once, in random order; within a class its videos take turns as above.
-      threads: that decode; 0 for one a core.
-      processes: that decode, if not 0, instead of threads: for hosts of more than about ten cores.
+      dataset: to read from.
+      positions: int [V], the videos to draw from, from `Dataset.subset`.
+      frames, stride: of a clip; "segments" ignores the stride.
+      sampling: "dense" or "segments", see `data.sampling`.
+      batch_size: clips per batch over all hosts.
+      seed: at least 0.
+      start_step: number of the first batch; the stream equals one from 0 without the batches before.
+      num_steps: number of batches; None for an endless stream.
+      process_index, process_count: select this host's block of rows of every batch.
+      balanced: draw every class equally often: of every C consecutive samples, C being the number of classes, each
+        class has one, in random order; the videos of a class take turns as above.
+      threads: number of decoding threads; 0 for one per core.
+      processes: number of decoding processes, used instead of threads if not 0; for hosts with more than about ten
+        cores.
       prefetch: batches decoded ahead.
 
     Returns:
       An iterator of batches: frames uint8 [B, T, H, W, C] on the data set's canvas, size int32 [B, 2] (true
-      height and width), label and video (position) int32 [B]; B is this host's share. The arrays are the
-      caller's as long as it holds them.
+      height and width), label and video (position) int32 [B]; B is this host's share. Arrays are not reused while the
+      caller holds a reference.
 
     Raises:
-      UserError: the batch does not divide over the hosts; from the iterator: a shard is damaged.
+      UserError: the batch cannot be divided over the hosts; from the iterator: a shard is damaged.
     """
     if sampling not in ("dense", "segments"):
         raise UserError(f'clip.sampling={sampling}: must be "dense" or "segments"')
@@ -114,11 +114,16 @@ def eval_batches(
     processes: int = 0,
     prefetch: int = 2,
 ) -> "BatchStream":
-    """Every view once, in order; the last batch is filled up with black rows whose mask is 0.
+    """Streams every view once, in order; the last batch is padded with black rows whose mask is 0.
+
+    Args:
+      dataset: to read from.
+      views: the views, from `data.views`.
+      batch_size, process_index, process_count, start_step, threads, processes, prefetch: as in `train_batches`.
 
     Returns:
-      As `train_batches`, and also: mask float32 [B]; crop and view int32 [B]; index int32 [B], the row of
-      `views`, -1 where padded.
+      Batches as in `train_batches`, and also: mask float32 [B]; crop and view int32 [B]; index int32 [B], the row in
+      `views`, -1 for padding.
     """
     local = _share(batch_size, process_count)
     steps = max(-(-len(views) // batch_size) - start_step, 0)
@@ -139,16 +144,15 @@ def eval_batches(
 
 
 class BatchStream:
-    """An iterator of batches that are decoded ahead; `close` ends its workers.
+    """An iterator of prefetched batches; `close` ends its workers.
 
     Args:
-      dataset: open.
-      rows: of a batch, by its number counted from 0: a pure function.
+      dataset: to read from.
+      rows: pure function from the number of a batch, counted from 0, to its rows.
       steps: number of batches.
       batch_size: rows of each.
       frames: of each clip.
-      threads: that decode; 0 for one a core.
-      processes: that decode, instead of threads, if not 0.
+      threads, processes: as in `train_batches`.
       prefetch: batches decoded ahead, at least 1.
     """
 
@@ -168,9 +172,9 @@ class BatchStream:
         options = grain.ReadOptions(num_threads=max(prefetch, 1), prefetch_buffer_size=max(prefetch, 1))
         source = _Source(dataset, rows, steps, workers)
         self._iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
-        self._iterator.start_prefetch()  # while the caller still compiles
+        self._iterator.start_prefetch()  # overlaps with the caller's compilation
         self._ended = False
-        self._end = weakref.finalize(self, _end, self._iterator, workers)  # where nobody calls `close`
+        self._end = weakref.finalize(self, _end, self._iterator, workers)  # if nobody calls `close`
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -180,12 +184,12 @@ class BatchStream:
             raise StopIteration
         try:
             return next(self._iterator)
-        except BaseException:  # the end as well: what raised will not go on
+        except BaseException:  # StopIteration too: after any exception the stream is over
             self.close()
             raise
 
     def close(self) -> None:
-        """Stops decoding, waits for the workers to end, and ends the iteration. Can be called again."""
+        """Stops decoding, waits for the workers to end, and ends the iteration. May be called more than once."""
         self._ended = True
         self._end()
 
@@ -222,7 +226,7 @@ class _Source:
     def __getitem__(self, step: int) -> Batch:
         rows = self._rows(step)
         canvas = self._workers.buffers.take()
-        alike = {}  # crops of a clip are decoded once
+        alike = {}  # the crops of a clip share one decoding
         for number, row in enumerate(rows):
             alike.setdefault((row.position, row.indices), []).append(number)
         self._workers.decode(canvas, [Job(tuple(numbers), *clip) for clip, numbers in alike.items()])
@@ -245,18 +249,17 @@ class _Source:
 def host_bytes(
     dataset: Dataset, *, frames: int, batch_size: int, threads: int = 0, processes: int = 0, prefetch: int = 2
 ) -> int:
-    """The most host memory a stream takes, in bytes, beside the data set itself.
+    """Returns an upper bound of the host memory that a stream takes, in bytes, without the open data set.
 
-    `prefetch` batches decoded ahead and one in the caller's hands, a frame and the largest record for every
-    thread or process (the record three times over while its checksum is verified), and 8 bytes for every frame of
-    the data set (where it lies), in every process. Every further batch that the caller or the device holds at a time
-    adds one, and that memory is given back when the stream ends. A process also has an interpreter, its libraries and
-    the data set's index of its own, which are not counted.
+    Counts `prefetch` batches and one that the caller holds; a frame and the largest record (three copies while its
+    checksum is verified) per thread or process; and an index of 8 bytes per frame of the data set in every process.
+    Every further batch that the caller or the device holds adds one. The interpreter, libraries and data set of
+    additional processes are not counted.
     """
     height, width = dataset.canvas
     batch = batch_size * frames * height * width * dataset.num_channels
     longest = max(video.num_frames for video in dataset.videos)
-    per_worker = height * width * 3 * (1 + 3 * longest // 4)  # JPEG: a quarter of the pixels' bytes at most
+    per_worker = height * width * 3 * (1 + 3 * longest // 4)  # assumes that JPEG takes at most a quarter of the pixels
     table = 8 * sum(video.num_frames for video in dataset.videos)
     return (prefetch + 1) * batch + (processes or threads or cores()) * per_worker + max(processes, 1) * table
 

@@ -1,4 +1,4 @@
-"""The order of training: from a sample's number in the run to a video, a function of the seed alone."""
+"""The order of training: maps the number of a sample in the run to a video, given the seed."""
 
 import functools
 from collections.abc import Callable
@@ -7,18 +7,18 @@ import numpy as np
 
 from r23d_jax.data.dataset import Dataset
 
-# What a generator is for, so that no two draws share their random numbers.
+# Purposes of random generators, so that no two share their random numbers.
 _ORDER, _CLASS_ORDER, _VIDEO_OF_CLASS, _CLIP = range(4)
 
 
 def shuffled(positions: np.ndarray, seed: int) -> Callable[[int], int]:
-    """From a sample's number to a video's position: a permutation an epoch."""
+    """Returns a function from a sample's number to a video's position, with a new permutation every epoch."""
     order = functools.lru_cache(4)(lambda epoch: _permutation(seed, _ORDER, epoch, 0, len(positions)))
     return lambda sample: int(positions[order(sample // len(positions))[sample % len(positions)]])
 
 
 def balanced(dataset: Dataset, positions: np.ndarray, seed: int) -> Callable[[int], int]:
-    """From a sample's number to a video's position: a permutation of the classes, and of each one's videos."""
+    """Does the same as `shuffled` with all classes equally often: permutes the classes, and the videos of each."""
     labels = np.asarray([dataset.videos[position].label for position in positions])
     members = [positions[labels == label] for label in np.unique(labels)]
     classes = functools.lru_cache(4)(lambda turn: _permutation(seed, _CLASS_ORDER, turn, 0, len(members)))
@@ -36,7 +36,7 @@ def balanced(dataset: Dataset, positions: np.ndarray, seed: int) -> Callable[[in
 
 
 def clip_rng(seed: int, sample: int) -> np.random.Generator:
-    """What the frames of a sample's clip are drawn from."""
+    """Returns the generator that draws the frames of a sample's clip."""
     return _rng(seed, _CLIP, sample)
 
 
@@ -45,6 +45,6 @@ def _rng(seed: int, purpose: int, number: int, extra: int = 0) -> np.random.Gene
 
 
 def _permutation(seed: int, purpose: int, number: int, extra: int, size: int) -> np.ndarray:
-    # From the raw bits: NumPy promises these to stay what they are, its own `permutation` it does not.
+    # NumPy guarantees a stable stream for the raw bits, but not for `Generator.permutation`.
     bits = _rng(seed, purpose, number, extra).bit_generator.random_raw(size)
     return np.argsort(np.atleast_1d(bits), kind="stable")

@@ -1,7 +1,6 @@
-"""A built data set: which videos it holds, and their frames decoded into the caller's buffer.
+"""Reads data sets that `tfds build tfds_ucf101` wrote: ArrayRecord shards, and `videos.json` beside them.
 
-Reads what `tfds build tfds_ucf101` wrote: ArrayRecord shards and, beside them, `videos.json`. TensorFlow is
-never imported.
+TensorFlow is never imported.
 """
 
 import collections
@@ -22,24 +21,24 @@ from r23d_jax.runtime.files import files_below, read_json
 BUILDER = "tfds_ucf101"
 INDEX = "videos.json"
 FORMAT = 1
-_LONGEST_SIDE = 65535  # JPEG has no larger one
+_LONGEST_SIDE = 65535  # JPEG's limit
 
 
 @dataclasses.dataclass
 class VideoDataset:
-    """A built data set, open for reading from any number of threads: a `Dataset`. Pickles as its place on disk.
+    """A built data set; see `Dataset`. Thread-safe, and pickled as its path on disk.
 
     Attributes:
       path: folder of the shards.
       full_name: "tfds_ucf101/<config>/<version>".
       class_names: in the order of the labels.
-      videos: one per record, in the order of the records: a video's position is its index here.
-      splits: those that exist, "1" and so on, or "default".
+      videos: one per record, in the order of the records; the position of a video is its index here.
+      splits: "1", "2", "3", or "default".
       config: the builder's config.
-      fingerprint: SHA-256 of the content, whatever the layout of the shards.
-      canvas: largest stored height and width; smaller videos lie at its top left.
+      fingerprint: SHA-256 of the content, independent of the layout of the shards.
+      canvas: largest stored height and width; smaller videos are at its top left.
       channels: "rgb" or "flow".
-      flow: the optical-flow algorithm where `channels` is "flow", else None.
+      flow: the optical-flow algorithm if `channels` is "flow", else None.
     """
 
     path: Path
@@ -66,41 +65,40 @@ class VideoDataset:
         """Opens a data set.
 
         Args:
-          data_dir: what `tfds build --data_dir` was given.
-          name: "tfds_ucf101/rgb/1.0.0", and shorter where that is clear: without the version the newest,
-            without the builder's name, or without the config where only one is built.
+          data_dir: as in `tfds build --data_dir`.
+          name: such as "tfds_ucf101/rgb/1.0.0". The builder may be left out, the version too (for the newest), and the
+            config if only one is built.
 
         Raises:
-          UserError: no such data set, or its files are damaged or of another format.
+          UserError: there is no such data set, or its files are damaged or of another format.
         """
         folder, full_name = _find(Path(data_dir).expanduser(), name)
         return _open_folder(folder, full_name)
 
     @property
     def num_channels(self) -> int:
-        """Channels of a decoded frame: 3 for RGB, 2 for optical flow (x, y)."""
+        """Channels of a decoded frame: 3 for RGB, 2 for flow (x, y)."""
         return 2 if self.flow else 3
 
     @property
     def stored_as(self) -> list[int] | int | str | None:
-        """The builder's size of the frames: [height, width], a short side, "native", or None if unknown."""
+        """The builder's frame size: [height, width], a short side, "native", or None if unknown."""
         return self.config.get("short_side") or self.config.get("size")
 
     @property
     def stored_size(self) -> str:
-        """The stored size for people to read: "128x171", or the range of both sides where it varies."""
+        """The stored size as text: "128x171", or the range of both sides if it varies."""
         sides = ([v.height for v in self.videos], [v.width for v in self.videos])
         return "x".join(str(min(s)) if min(s) == max(s) else f"{min(s)}..{max(s)}" for s in sides)
 
     def subset(self, split: str, part: str) -> np.ndarray:
-        """Returns int32 [V], the positions of a split's videos in a part of it, sorted by name."""
+        """Returns int32 [V], the positions of the videos in a part of a split, sorted by name."""
         return positions(self, split, part)
 
     def decode(self, position: int, indices: Sequence[int], out: np.ndarray) -> None:
-        """Decodes frames of one video.
+        """Decodes frames of one video, without holding the GIL.
 
-        The calls into libjpeg-turbo release the interpreter's lock. Frames of the canvas's size are decoded
-        in place; smaller ones are copied to the top left, and the rest of the canvas is zero.
+        Frames of the canvas's size are decoded in place; smaller ones are copied to the top left of zeros.
 
         Args:
           position: of the video.
@@ -108,7 +106,7 @@ class VideoDataset:
           out: uint8 [T, height, width, channels] of the canvas's size, contiguous; overwritten.
 
         Raises:
-          UserError: the shard is damaged there.
+          UserError: the shard is damaged.
         """
         video = self.videos[position]
         data = self.shards.frames(position, indices)
@@ -118,7 +116,7 @@ class VideoDataset:
             out[:, : video.height, video.width :] = 0
         last = {}
         for t, frame in enumerate(indices):
-            if frame in last:  # a looped or slowed-down clip
+            if frame in last:  # a looped or slowed-down clip repeats frames
                 out[t] = out[last[frame]]
                 continue
             last[frame] = t
@@ -134,10 +132,10 @@ class VideoDataset:
                 raise UserError(self._damaged(position, frame, "not of the stored size"))
 
     def _decode_small(self, data, video: VideoRecord, out: np.ndarray) -> bool:
-        """One frame by way of another buffer."""
+        """Decodes one frame that is smaller than the canvas."""
         height, width = video.height, video.width
         if self.flow:
-            from r23d_jax.data import flow  # OpenCV, which nothing else here needs
+            from r23d_jax.data import flow  # imports OpenCV, which RGB does not need
 
             field = flow.from_png(data)
             if field is None or field.shape[:2] != (height, width):
@@ -160,7 +158,7 @@ class VideoDataset:
 
 
 def _find(data_dir: Path, name: str) -> tuple[Path, str]:
-    """Folder and full name of a data set, by a name that may leave out what is clear."""
+    """Returns folder and full name of a data set, given a possibly shortened name; see `VideoDataset.open`."""
     parts = [part for part in name.split("/") if part]
     wanted = parts[1:] if parts[:1] == [BUILDER] else parts
     built = sorted(
@@ -178,7 +176,7 @@ def _find(data_dir: Path, name: str) -> tuple[Path, str]:
             f"{BUILDER}/{matching[0][0]}"
         )
     if (data_dir / BUILDER).is_dir():
-        collections.deque(files_below(data_dir / BUILDER), maxlen=0)  # raises for a folder that may not be looked into
+        collections.deque(files_below(data_dir / BUILDER), maxlen=0)  # raises for an unreadable folder
     config = wanted[0] if wanted else "rgb"
     manual = "" if config == "motion" else " --manual_dir=VIDEOS"
     raise UserError(
@@ -216,7 +214,7 @@ def _open_folder(folder: Path, full_name: str) -> VideoDataset:
             )
     stored = sum(path.stat().st_size for path in paths)
     for video in videos:
-        if video.num_frames > stored:  # a frame is a byte at the least, and this many would fill the memory
+        if video.num_frames > stored:  # impossible (a frame takes at least a byte), and may exhaust the memory
             raise UserError(
                 f"{index}: not an index of this version (num_frames is {video.num_frames} in video {video.name}, of "
                 f"shards of {stored} bytes); build the data set again"
@@ -230,13 +228,13 @@ def _open_folder(folder: Path, full_name: str) -> VideoDataset:
 
 
 def _parse(fields: dict[str, Any]) -> tuple[tuple[VideoRecord, ...], dict[str, Any]]:
-    """Checks an index; what is wrong with it is a ValueError, KeyError, TypeError or AttributeError."""
+    """Parses and checks an index; a bad one raises ValueError, KeyError, TypeError or AttributeError."""
     if fields["format"] != FORMAT:
         raise ValueError(f"format {fields['format']}, this version reads {FORMAT}")
     class_names, splits = tuple(fields["class_names"]), tuple(fields["splits"])
     if not all(isinstance(name, str) for name in class_names + splits + (fields["fingerprint"],)):
         raise TypeError("names and fingerprint must be text")
-    if "all" in splits or any("/" in split for split in splits):  # "all" is all of them, and each has a folder
+    if "all" in splits or any("/" in split for split in splits):  # "all" is reserved, and names become folders
         raise ValueError(f"splits are named {', '.join(splits)}")
     if not isinstance(fields["config"], dict) or not fields["shards"]:
         raise ValueError("no config or no shards")

@@ -1,20 +1,19 @@
-"""Which frames make a clip: pure functions of the number of frames, of the clip and of a generator.
+"""Sampling of clips: pure functions that return the indices of a clip's frames.
 
-A clip of `frames` frames with `stride` spans `(frames - 1) * stride + 1` frames of its video. A video
-shorter than that is looped: it plays again from its first frame, at the same stride, as often as needed,
-and makes one clip. Only `segments` differs: there a short video is slowed down, frames shown repeatedly.
+A clip of `frames` frames with `stride` spans `(frames - 1) * stride + 1` frames of its video. A shorter video is
+looped from its first frame at the same stride and makes one clip; only `segments` repeats each frame instead.
 """
 
 import numpy as np
 
 
 def span(frames: int, stride: int) -> int:
-    """Frames of the video from a clip's first frame to its last, both counted."""
+    """Returns the number of video frames from a clip's first to its last, inclusive."""
     return (frames - 1) * stride + 1
 
 
 def at(start: int, num_frames: int, frames: int, stride: int) -> np.ndarray:
-    """The clip that begins at `start`, looping where the video ends.
+    """Returns the clip that starts at `start`, looping at the end of the video.
 
     Returns:
       int32 [frames], each in 0..num_frames - 1.
@@ -24,23 +23,23 @@ def at(start: int, num_frames: int, frames: int, stride: int) -> np.ndarray:
 
 
 def dense(num_frames: int, frames: int, stride: int, rng: np.random.Generator) -> np.ndarray:
-    """One run of frames with a uniformly drawn start, among all that fit; int32 [frames]."""
+    """Returns a clip with a start drawn uniformly from all that fit; int32 [frames]."""
     _check(num_frames, frames, stride)
     starts = max(num_frames - span(frames, stride) + 1, 1)
     return at(int(rng.integers(starts)), num_frames, frames, stride)
 
 
 def segments(num_frames: int, frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """One frame from each of `frames` equal parts of the whole video (temporal segment networks).
+    """Returns one frame from each of `frames` equal parts of the video (temporal segment networks).
 
     Args:
       num_frames: in the video.
-      frames: parts, and so frames of the clip.
+      frames: number of parts, and of frames in the clip.
       rng: draws the frame within each part; None takes its middle, as in testing.
 
     Returns:
-      int32 [frames], never falling. Parts are `[i * num_frames / frames, (i + 1) * num_frames / frames)`;
-      where a part holds no whole frame, the one it lies in.
+      int32 [frames], non-decreasing. Parts are `[i * num_frames / frames, (i + 1) * num_frames / frames)`; a part
+      shorter than a frame gives the frame it lies in.
     """
     _check(num_frames, frames, 1)
     edges = np.arange(frames + 1) * num_frames // frames
@@ -51,10 +50,10 @@ def segments(num_frames: int, frames: int, rng: np.random.Generator | None = Non
 
 
 def every(num_frames: int, frames: int, stride: int) -> np.ndarray:
-    """Every non-overlapping clip, from the first frame on, the last full one included.
+    """Returns every non-overlapping clip from the first frame on, including the last full one.
 
-    The next clip begins `frames * stride` frames after the one before. What is left at the end and too
-    short for a clip is not shown; a video shorter than one clip gives that one, looped.
+    Clips start `frames * stride` frames apart. A remainder too short for a clip is dropped; a video shorter than a
+    clip gives one, looped.
 
     Returns:
       int32 [clips, frames], at least one clip.
@@ -65,9 +64,9 @@ def every(num_frames: int, frames: int, stride: int) -> np.ndarray:
 
 
 def uniform(num_frames: int, frames: int, stride: int, views: int) -> np.ndarray:
-    """`views` clips with starts spread evenly from the first possible to the last; one view: the middle.
+    """Returns `views` clips with starts spread evenly from the first possible to the last; a single one is central.
 
-    Always exactly `views` clips: in a video too short for different ones some are alike.
+    There are always `views` clips; in a short video some are equal.
 
     Returns:
       int32 [views, frames].
@@ -81,17 +80,17 @@ def uniform(num_frames: int, frames: int, stride: int, views: int) -> np.ndarray
 
 
 def whole(num_frames: int, stride: int, max_frames: int, multiple: int = 1) -> np.ndarray:
-    """The whole video as one clip, or as many clips of `max_frames` as cover it where it is longer.
+    """Returns the whole video as one clip or, if it is longer than `max_frames`, overlapping clips that cover it.
 
     Args:
       num_frames: in the video.
       stride: between a clip's frames.
       max_frames: of a clip.
-      multiple: the one clip is made longer, up to a multiple of this but not beyond `max_frames`, by looping
-        the video: programs have fixed shapes, and so videos of many lengths share a few.
+      multiple: a single clip is extended by looping to a multiple of this (at most `max_frames`), so that videos of
+        many lengths share a few compiled programs.
 
     Returns:
-      int32 [clips, frames]. Clips that cover a video start evenly spread, and overlap.
+      int32 [clips, frames]. Overlapping clips start evenly spread.
     """
     _check(num_frames, max_frames, stride)
     frames = -(-num_frames // stride)

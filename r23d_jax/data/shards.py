@@ -1,10 +1,9 @@
-"""JPEG bytes of single frames out of ArrayRecord shards.
+"""Reads the JPEG bytes of single frames from ArrayRecord shards.
 
-Parsed by hand, for a clip needs a few frames of a whole-video record, of which the library copies and hashes all.
-So the library reads a record once, the first time it is asked for: it verifies the record's checksum and shows
-where its frames lie. From then on only the bytes of the wanted frames are read from the file, which works where the
-shard is not compressed (ours are not: JPEG does not compress).
-A shard where the two ways ever differ, or that is compressed, is read through the library always.
+A record is a whole video, but a clip needs a few of its frames, and the ArrayRecord library copies and hashes all of
+a record. So only the first read of a record goes through the library, which verifies its checksum; it also locates
+the frames. Later reads take the bytes of the wanted frames from the file. A shard that is compressed (the builder's
+are not), or where direct access gives other bytes than the library, is always read through the library.
 
 File layout: https://github.com/google/riegeli/blob/master/doc/riegeli_records_file_format.md;
 records: `tf.train.Example` in protocol buffers' wire format.
@@ -29,9 +28,9 @@ _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # random access, 
 
 
 class Shards:
-    """The shards of one data set, records numbered through in the order of the files.
+    """The shards of one data set; records are numbered consecutively over the files.
 
-    Safe to use from many threads. Pickles as its paths, so that a process opens files of its own.
+    Thread-safe. Pickled as its paths, so that every process opens its own files.
 
     Args:
       paths: the shards, in order.
@@ -49,7 +48,7 @@ class Shards:
         self.counts = [reader.num_records() for reader in self._readers]
         self._first = np.concatenate([[0], np.cumsum(self.counts)])
         self._direct = [None] * len(self._paths)
-        self._spans = {}  # record -> int32 [N, 2]: where its frames begin and end
+        self._spans = {}  # record -> int32 [N, 2], start and end of its frames
         self._lock = threading.Lock()
         self._scratch = threading.local()
         _keep_freed_memory()
@@ -61,14 +60,14 @@ class Shards:
         return Shards, (self._paths,)
 
     def path(self, record: int) -> Path:
-        """The file that holds a record."""
+        """Returns the file that holds a record."""
         return self._paths[self._locate(record)[0]]
 
     def read(self, record: int) -> bytes:
-        """A whole record, its checksum verified.
+        """Returns a whole record after verifying its checksum.
 
         Raises:
-          UserError: the shard is damaged there.
+          UserError: the record is damaged.
         """
         shard, index = self._locate(record)
         try:
@@ -77,16 +76,14 @@ class Shards:
             raise UserError(f"{self._paths[shard]}: record {index} is damaged ({_brief(error)}); {_MEND}") from None
 
     def frames(self, record: int, indices: Sequence[int]) -> list[bytes | memoryview]:
-        """The JPEG data of some frames of a record.
-
-        What is returned is overwritten by this thread's next call.
+        """Returns the JPEG data of some frames of a record, valid until this thread's next call.
 
         Args:
           record: its number.
-          indices: of frames, in any order; a frame can be asked for more than once.
+          indices: of frames, in any order and possibly repeated.
 
         Raises:
-          UserError: the shard is damaged there, or has fewer frames.
+          UserError: the record is damaged or has fewer frames.
         """
         spans = self._spans.get(record)
         if spans is None:
@@ -127,7 +124,7 @@ class Shards:
         return frames
 
     def _direct_access(self, record: int):
-        """The shard's `_Direct`; False where its records have to be read through the library."""
+        """Returns the shard's `_Direct`, or False if its records must be read through the library."""
         shard = self._locate(record)[0]
         if self._direct[shard] is None:
             with self._lock:
@@ -143,7 +140,7 @@ class Shards:
         for (first, last), frame in zip(spans[frames].tolist(), frames, strict=True):
             places.append((frame, _after(start, first), _after(start, last)))
         used, runs = 0, []
-        for frame, first, last in places:  # neighbours in one read
+        for frame, first, last in places:  # adjacent frames share a read
             if runs and frame == runs[-1][-1][0] + 1:
                 runs[-1].append((frame, first, last))
             else:
@@ -164,16 +161,16 @@ class Shards:
 
 
 class _Direct:
-    """An uncompressed shard's file, and where each record's bytes begin in it."""
+    """The file of an uncompressed shard, and the start of each record in it."""
 
     def __init__(self, path: Path, file, starts: list[int]):
         self.path, self.file, self.starts = path, file, starts
 
     @classmethod
     def create(cls, path: Path, count: int) -> "_Direct | None":
-        """None where the shard is compressed, holds several records a chunk, or is on no local file."""
+        """Opens a shard; returns None if it is compressed, has several records per chunk, or is not a local file."""
         try:
-            file = open(path, "rb", buffering=0)  # noqa: SIM115 - lives as long as the data set
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - open as long as the data set
             starts = _record_starts(file.fileno(), os.path.getsize(path), count)
         except (OSError, ValueError, struct.error):
             return None
@@ -181,7 +178,7 @@ class _Direct:
 
 
 def _record_starts(file: int, size: int, count: int) -> list[int]:
-    """Walks the chunks; a chunk is a header, then for a single uncompressed record its size and its bytes."""
+    """Returns the start of each record; a chunk is a header, then the size and bytes of one uncompressed record."""
     starts, at = [], 0
     while at < size and len(starts) < count:
         start = _after(at, 0)
@@ -203,20 +200,20 @@ def _record_starts(file: int, size: int, count: int) -> list[int]:
 
 
 def _end(position: int, length: int) -> int:
-    """Where `length` bytes that begin at `position` end: each block of the file opens with a header."""
+    """Returns the end of `length` bytes that start at `position`, counting the headers of the blocks in between."""
     usable = _BLOCK - _BLOCK_HEADER
     headers = (length + (position + usable - 1) % _BLOCK) // usable
     return position + length + headers * _BLOCK_HEADER
 
 
 def _after(position: int, length: int) -> int:
-    """Where the byte that comes `length` bytes after `position` lies: never in a block's header."""
+    """Returns the position of the byte `length` bytes after `position`; never inside a block's header."""
     end = _end(position, int(length))
     return end if end % _BLOCK else end + _BLOCK_HEADER
 
 
 def _without_headers(data: memoryview, base: int, start: int, end: int) -> bytes | memoryview:
-    """The bytes of the file from `start` to `end`, of which `data` holds those from `base` on, less headers."""
+    """Returns the file's bytes from `start` to `end` without block headers; `data` holds the file from `base` on."""
     boundary = start - start % _BLOCK + _BLOCK
     if boundary >= end:
         return data[start - base : end - base]
@@ -228,13 +225,13 @@ def _without_headers(data: memoryview, base: int, start: int, end: int) -> bytes
 
 
 def frame_spans(record: bytes) -> np.ndarray:
-    """Where the values of the feature `frames` lie in a serialised `tf.train.Example`.
+    """Locates the values of the feature `frames` in a serialised `tf.train.Example`.
 
     Returns:
-      int32 [N, 2]: begin and end of each in bytes.
+      int32 [N, 2], start and end of each in bytes.
 
     Raises:
-      ValueError: it is not such a message or has no frames.
+      ValueError: the record is no such message, or has no frames.
     """
     features = _field(record, 0, len(record), 1)
     for start, end in _fields(record, *features, 1):
@@ -248,7 +245,7 @@ def frame_spans(record: bytes) -> np.ndarray:
 
 
 def _fields(data: bytes, at: int, end: int, number: int) -> list[tuple[int, int]]:
-    """Begin and end of each length-delimited field with this number in the message `data[at:end]`."""
+    """Returns start and end of each length-delimited field with this number in the message `data[at:end]`."""
     found, tag = [], number << 3 | 2
     try:
         while at < end:
@@ -316,10 +313,7 @@ def _open(path: Path):
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Asks glibc to keep freed memory: by default it returns every record's to the kernel at once.
-
-    Each record read through the library then faults its pages in again, three copies of it.
-    """
+    """Makes glibc reuse freed memory; by default every record read through the library causes new page faults."""
     if sys.platform != "linux":
         return
     try:
@@ -327,4 +321,4 @@ def _keep_freed_memory() -> None:
     except (OSError, AttributeError):  # another C library
         return
     mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: smaller blocks come from the heap
-    mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD: freed memory at its end that is kept
+    mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD: free memory kept at the end of the heap

@@ -1,9 +1,9 @@
-"""Decodes any video file that PyAV reads, frame by frame; shared by the data set build and by predict.
+"""Decodes any video file that PyAV reads, frame by frame; shared by the data set build and by inference.
 
-Frames come in presentation order, upright (the container's rotation is honoured), and every one of them:
-the frame counts in headers are often wrong and are never looked at, and a variable frame rate drops or
-repeats nothing. A file is either decoded to its last packet or refused with a `VideoError`: damage that the
-decoder conceals passes, an error of the demuxer or decoder does not, however many frames came before it.
+Every frame is returned once, in presentation order and upright (the container's rotation is applied); frame counts in
+headers are often wrong and not used, and a variable frame rate neither drops nor repeats frames. A file is either
+decoded to its last packet or raises a `VideoError`: any error of demuxer or decoder counts, but not damage that the
+decoder conceals.
 """
 
 import os
@@ -18,21 +18,21 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from r23d_jax.errors import UserError
 
-# An exact (height, width), the length of the short side, or None for the size in the file.
+# (height, width), the length of the short side, or None for the size in the file.
 Resize = tuple[int, int] | int | None
 
-# Demuxers that take text for pictures, or that lead to other files.
+# Demuxers that render text, or that open other files.
 _NOT_VIDEO = frozenset({"tty", "concat", "hls", "dash", "ffmetadata", "sdp"})
 _UNKNOWN_FPS = 25.0
-# AVColorSpace of frames that are in BT.601 already: untagged (as FFmpeg takes them), and its two names.
+# AVColorSpace values that mean BT.601: unspecified (FFmpeg's default), and its two names.
 _BT601 = (2, 5, 6)
 _SCALE = Interpolation.BILINEAR
-# Without these, swscale's matrices darken by one or two levels and share one chroma sample between two pixels.
+# Without these flags swscale darkens by one or two levels, and two pixels share a chroma sample.
 _CONVERT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 class VideoError(UserError):
-    """A file that cannot be decoded. The message starts with its path; `reason` is the rest of it."""
+    """A file that cannot be decoded. The message is its path and the `reason`."""
 
     def __init__(self, path: str | os.PathLike, reason: str):
         super().__init__(f"{os.fspath(path)}: {reason}")
@@ -41,7 +41,7 @@ class VideoError(UserError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is, from its header and first frame: pixels as displayed, frames a second."""
+    """Properties of a video from its header and first frame: size as displayed in pixels, frame rate, codec."""
 
     height: int
     width: int
@@ -51,7 +51,7 @@ class VideoInfo:
 
 
 def target_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
-    """The (height, width) that a frame of the given size gets; a long side is rounded down."""
+    """Returns (height, width) of a frame after `resize`; the long side is rounded down."""
     if resize is None:
         return height, width
     if isinstance(resize, int):
@@ -62,27 +62,26 @@ def target_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
 
 
 def rotation_of(frame: av.VideoFrame) -> int:
-    """Quarter turns counter-clockwise, 0 to 3, that make the frame upright."""
+    """Returns the quarter turns counter-clockwise, 0 to 3, that make the frame upright."""
     return round(frame.rotation / 90) % 4
 
 
 def display_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """The frame's (height, width) once it is upright."""
+    """Returns (height, width) of the upright frame."""
     return (frame.width, frame.height) if rotation_of(frame) % 2 else (frame.height, frame.width)
 
 
 class Scaler:
-    """Scales and converts frames. One scaler for one video: it keeps what swscale sets up for a format.
+    """Scales and converts the frames of one video; caches swscale's state for its format.
 
-    Bilinear with the support widened when shrinking, so that it does not alias; on one thread, as more of
-    them cost more than they give at these sizes.
+    Antialiased bilinear, on one thread: at these sizes more threads are slower.
     """
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
     def rgb(self, frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
-        """The frame upright: uint8 [height, width, 3], full-range RGB."""
+        """Returns the upright frame, uint8 [height, width, 3] in full-range RGB."""
         turns = rotation_of(frame)
         if turns % 2:
             height, width = width, height
@@ -90,11 +89,11 @@ class Scaler:
         return np.ascontiguousarray(np.rot90(scaled, turns)) if turns else scaled
 
     def planes(self, frame: av.VideoFrame, height: int, width: int) -> list[np.ndarray]:
-        """The frame as stored, not turned, in JPEG's full-range BT.601 colours with chroma halved.
+        """Returns the frame without rotation, in JPEG's full-range BT.601 with 4:2:0 chroma.
 
         Returns:
-          Y uint8 [height, width], and U, V uint8 [ceil(height / 2), ceil(width / 2)]. They are views of the
-          decoder's memory: use them before the next frame.
+          Y uint8 [height, width], and U, V uint8 [ceil(height / 2), ceil(width / 2)]; views of the decoder's memory,
+          valid until the next frame.
         """
         scaled = self._scale(frame, height, width, "yuvj420p")
         return [
@@ -103,7 +102,7 @@ class Scaler:
         ]
 
     def _scale(self, frame: av.VideoFrame, height: int, width: int, pixels: str) -> av.VideoFrame:
-        # Asking for BT.601 where it is that already would cost a conversion that changes nothing.
+        # Asking for BT.601 explicitly would add a conversion even if nothing changes.
         alike = pixels != "rgb24" and frame.colorspace in _BT601
         return self._reformatter.reformat(
             frame,
@@ -121,13 +120,13 @@ class Video:
     """An open video file, to be read once from its start: `with Video(path) as video: ...`.
 
     Attributes:
-      fps: the average frame rate: the header's until the last frame, then measured from the time stamps
-        unless the two agree to 2 %; 25 where there are neither.
-      header_frames: the number of frames that the header claims, 0 where it does not; often wrong.
+      fps: average frame rate: the header's, or after the last frame that of the time stamps if they differ by more
+        than 2 %; 25 if neither is known.
+      header_frames: number of frames in the header, often wrong; 0 if there is none.
 
     Args:
       path: a local file.
-      threads: of the decoder; 0 for as many as it likes.
+      threads: of the decoder; 0 for its default.
 
     Raises:
       VideoError: the file is missing, empty, no video, or has no pictures.
@@ -165,11 +164,11 @@ class Video:
 
     @property
     def codec(self) -> str:
-        """The name of the video's codec."""
+        """Name of the video's codec."""
         return self._stream.codec.name
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Yields every frame as decoded, unscaled and not turned.
+        """Yields every frame as decoded, without scaling or rotation.
 
         Raises:
           VideoError: a packet cannot be decoded, or the file holds no frames.
@@ -187,17 +186,15 @@ class Video:
             raise VideoError(self.path, "holds no frames")
         if first is not None and last > first:
             measured = (count - 1) / (last - first)
-            # The header's is the exact one where the two agree; it says nothing where the rate varies.
+            # If the two agree the header's is more exact; with a variable rate it is meaningless.
             if abs(measured - self._header_fps) > 0.02 * measured:
                 self.fps = measured
 
     def rgb(self, resize: Resize = None) -> Iterator[np.ndarray]:
-        """Yields every frame upright and scaled, one at a time, so that a long video needs no more memory.
-
-        A video that changes its size on the way keeps the size that its first frame gets.
+        """Yields every frame upright and scaled; all frames get the size of the first.
 
         Args:
-          resize: an exact (height, width), the length of the short side, or None.
+          resize: (height, width), the length of the short side, or None.
 
         Yields:
           uint8 [height, width, 3].
@@ -219,7 +216,7 @@ class Video:
         if _NOT_VIDEO & set(self._container.format.name.split(",")):
             raise VideoError(self.path, f"is no video but {self._container.format.name}")
         for stream in self._container.streams.video:
-            # Cover art is a video stream of one picture to the demuxer.
+            # The demuxer presents cover art as a video stream of one picture.
             if not stream.disposition & av.stream.Disposition.attached_pic:
                 if stream.codec_context is None:
                     raise VideoError(self.path, "is in a codec that PyAV does not decode")

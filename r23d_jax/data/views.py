@@ -1,4 +1,4 @@
-"""What an evaluation looks at: which clips and crops of which videos, all of one shape in one list."""
+"""Views of an evaluation: the clips and crops of every video, listed by clip length."""
 
 import dataclasses
 
@@ -8,18 +8,18 @@ from r23d_jax.data import sampling
 from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 
-WHOLE_MULTIPLE = 16  # frames: lengths of whole videos are rounded up to it
+WHOLE_MULTIPLE = 16  # frames; lengths of whole videos are rounded up to a multiple
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """What an evaluation looks at, in order; V rows.
+    """V views with clips of one length.
 
     Attributes:
-      video: int32 [V], index into the `positions` it was made of.
+      video: int32 [V], index into the `positions` that were listed.
       position: int32 [V], of the video in the data set.
       view: int32 [V], number of the clip within its video.
-      crop: int32 [V], 0 for the centre of one, or 0, 1, 2 of three.
+      crop: int32 [V], number of the crop, below `crops`.
       indices: int32 [V, T], frames.
       crops: 1 or 3.
     """
@@ -47,10 +47,10 @@ def eval_views(
     """Lists every view of every video, video by video, the crops of a clip side by side.
 
     Args:
-      dataset, positions: which videos.
+      dataset, positions: the videos.
       frames, stride: of a clip.
       views: "dense" for every non-overlapping clip, "segments" for one clip of the middles of equal parts,
-        or a number of clips spread evenly; see `data.clips`.
+        or a number of clips spread evenly; see `data.sampling`.
       crops: 1 or 3.
     """
     if not (views in ("dense", "segments") or (isinstance(views, int) and views >= 1)):
@@ -77,7 +77,7 @@ def plans(
     views: str | int = "dense",
     crops: int = 1,
 ) -> list[Views]:
-    """Every view of every video, in one list for each length of a clip: `whole_views`, or the one of `eval_views`."""
+    """Returns `Views` for each clip length: from `whole_views` if `views` is "whole", else one from `eval_views`."""
     if views == "whole":
         return whole_views(dataset, positions, stride=stride, max_frames=max_frames, crops=crops)
     return [eval_views(dataset, positions, frames=frames, stride=stride, views=views, crops=crops)]
@@ -86,14 +86,13 @@ def plans(
 def whole_views(
     dataset: Dataset, positions: np.ndarray, *, stride: int = 1, max_frames: int, crops: int = 1
 ) -> list[Views]:
-    """Lists the views of videos that are seen whole, those of one length together, the shortest first.
+    """Lists the views of whole videos, grouped by length, the shortest first.
 
-    A video is one clip, its length rounded up to a multiple of 16 frames by looping it; a video of more than
-    `max_frames` is as many clips of that length as cover it. See `clips.whole`. All views of a video have one
-    length.
+    A video is one clip, looped to a multiple of `WHOLE_MULTIPLE` frames; a video longer than `max_frames` is covered
+    by overlapping clips of that length. See `sampling.whole`.
 
     Args:
-      dataset, positions: which videos; `Views.video` counts in all of them.
+      dataset, positions: the videos; `Views.video` indexes all of them.
       stride: of a clip.
       max_frames: the longest clip.
       crops: 1 or 3.
@@ -110,7 +109,7 @@ def whole_views(
 
 
 def _views(positions: np.ndarray, videos: np.ndarray, found: list[np.ndarray], crops: int) -> Views:
-    """The views of some of the videos at `positions`: `videos` [N] says which, `found` N times int [clips, T]."""
+    """Returns the views of the videos at `positions[videos]`; `found` are the clips of each, int [clips, T]."""
     if crops not in (1, 3):
         raise UserError(f"eval.crops={crops}: must be 1 or 3")
     counts = [len(part) for part in found]

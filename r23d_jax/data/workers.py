@@ -1,4 +1,4 @@
-"""Workers that decode a batch together, threads or processes, and the host memory they decode it into."""
+"""Worker threads or processes that decode a batch together, and the host memory they decode into."""
 
 import collections
 import contextlib
@@ -18,11 +18,11 @@ import numpy as np
 from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 
-_ALIGNMENT = 64  # JAX takes an array on the CPU as it is, without a copy, if it begins at a multiple of this
+_ALIGNMENT = 64  # JAX's CPU backend uses an array without a copy if its address is a multiple of this
 
 
 class Job(NamedTuple):
-    """Rows of a batch that show the same clip: position of the video (-1: black), and its frames."""
+    """Rows of a batch with the same clip: position of the video (-1 for black) and its frames."""
 
     rows: tuple[int, ...]
     position: int
@@ -30,16 +30,16 @@ class Job(NamedTuple):
 
 
 class Stopped(Exception):
-    """The workers were stopped while a batch was under way."""
+    """The workers were stopped while they decoded a batch."""
 
 
 class Threads:
-    """Decodes in threads of this process; the decoder releases the interpreter's lock.
+    """Decodes in threads of this process; the decoder releases the GIL.
 
     Args:
-      dataset: open.
+      dataset: to read from.
       shape: of a batch's frames.
-      count: of threads.
+      count: number of threads.
     """
 
     def __init__(self, dataset: Dataset, shape: tuple[int, ...], count: int):
@@ -49,7 +49,7 @@ class Threads:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
 
     def decode(self, canvas: np.ndarray, jobs: Sequence[Job]) -> None:
-        """Fills a batch; all threads take part. Raises what a job raises."""
+        """Fills a batch with all threads. Exceptions of jobs are raised here."""
         queue = collections.deque(jobs)
         count = min(self._count, len(jobs))
         _wait([_submit(self._pool, self._work, queue, canvas) for _ in range(count)])
@@ -65,53 +65,53 @@ class Threads:
             _decode(self._dataset, job, canvas)
 
     def stop(self) -> None:
-        """Ends the threads, at the latest after the clip each is at."""
+        """Ends the threads; each finishes its current clip at most."""
         self._stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Processes:
-    """Decodes in processes, into memory that they share with this one; for more cores than threads can feed.
+    """Decodes in processes, into shared memory; for more cores than threads can use.
 
     Args:
-      dataset: open; every process opens it for itself.
+      dataset: to read from; every process opens its own.
       shape: of a batch's frames.
-      count: of processes.
+      count: number of processes.
     """
 
     def __init__(self, dataset: Dataset, shape: tuple[int, ...], count: int):
         self._segments = {}  # by address
-        self.buffers = Buffers(shape, self._allocate, keep=1 << 30)  # they go when the processes stop
+        self.buffers = Buffers(shape, self._allocate, keep=1 << 30)  # freed when the processes stop
         self._shape, self._count = shape, count
-        # Spawned: a fork of a process in which JAX runs threads can hang.
+        # Spawned, because a fork of a process with JAX's threads can deadlock.
         self._pool = ProcessPoolExecutor(
             count, multiprocessing.get_context("spawn"), initializer=_start_process, initargs=(dataset,)
         )
 
     def _allocate(self, size: int) -> np.ndarray:
         segment = _Segment(create=True, size=size)
-        owner = np.frombuffer(segment.buf, np.uint8, size)  # `np.ndarray(buffer=)` would not keep it mapped
+        owner = np.frombuffer(segment.buf, np.uint8, size)  # unlike `np.ndarray(buffer=)`, keeps the memory mapped
         self._segments[owner.ctypes.data] = segment
         return owner
 
     def decode(self, canvas: np.ndarray, jobs: Sequence[Job]) -> None:
-        """Fills a batch; all processes take part. Raises what a job raises.
+        """Fills a batch with all processes. Exceptions of jobs are raised here.
 
         Raises:
           UserError: a process died.
         """
-        name = self._segments[canvas.ctypes.data].name  # it begins at a page, so `Buffers` skipped nothing
-        size = -(-len(jobs) // (4 * self._count))  # a message costs about a tenth of a clip
+        name = self._segments[canvas.ctypes.data].name  # starts at a page, so `Buffers` added no offset
+        size = -(-len(jobs) // (4 * self._count))  # few jobs per message balance the load, many save messages
         parts = [tuple(jobs[at : at + size]) for at in range(0, len(jobs), size)]
         try:
-            with _signals_held():  # the first submissions start the processes, which inherit this
+            with _signals_held():  # the first submissions start the processes, which inherit the signal mask
                 tasks = [_submit(self._pool, _work_in_process, name, self._shape, part) for part in parts]
             _wait(tasks)
         except BrokenProcessPool:
             raise UserError("a decoding process died, most likely out of memory: use fewer of them") from None
 
     def stop(self) -> None:
-        """Ends the processes, at the latest after the clips each is at, and gives up the shared memory.
+        """Ends the processes, which finish their current clips at most, and releases the shared memory.
 
         Batches that the caller still holds stay valid.
         """
@@ -123,7 +123,7 @@ class Processes:
 
 
 class _Segment(shared_memory.SharedMemory):
-    """Shared memory that may go out of scope before the arrays that show it: the last of them frees it."""
+    """Shared memory that is freed with the last array in it, even after this object is gone."""
 
     def __del__(self):
         try:
@@ -133,15 +133,14 @@ class _Segment(shared_memory.SharedMemory):
 
 
 class Buffers:
-    """Hands out arrays of one shape and takes back those that nobody refers to any more.
+    """A pool of arrays of one shape that avoids the page faults of new ones.
 
-    A fresh array of 60 MB costs as much in page faults as decoding some of its frames. An array counts as
-    free when the interpreter knows no reference to it, to a view of it, or from a transfer under way.
+    An array is free again once nothing refers to it: no variable, no view, no pending transfer.
 
     Args:
       shape: of the uint8 arrays.
-      allocate: makes a flat uint8 array of a number of bytes.
-      keep: arrays kept for another time; more are made when more are in use, and then let go.
+      allocate: returns a flat uint8 array of a number of bytes.
+      keep: number of arrays to keep; if more are in use, further ones are allocated and not kept.
     """
 
     def __init__(self, shape: tuple[int, ...], allocate: Callable[[int], np.ndarray] | None = None, keep: int = 8):
@@ -153,12 +152,12 @@ class Buffers:
         self._lock = threading.Lock()
 
     def take(self) -> np.ndarray:
-        """uint8 array of the shape, contiguous, with any content."""
+        """Returns a contiguous, uninitialised uint8 array of the shape."""
         with self._lock:
             if self._closed:
                 raise Stopped
             for index in range(len(self._owners)):
-                if sys.getrefcount(self._owners[index]) == 2:  # the list's, and the call's own
+                if sys.getrefcount(self._owners[index]) == 2:  # references of the list and of this call
                     return self._view(self._owners[index])
             owner = self._allocate(self._size + _ALIGNMENT)
             if len(self._owners) < self._keep:
@@ -166,7 +165,7 @@ class Buffers:
             return self._view(owner)
 
     def close(self) -> None:
-        """Forgets all arrays; from now on `take` raises `Stopped`."""
+        """Drops all arrays; `take` raises `Stopped` from now on."""
         with self._lock:
             self._closed = True
             self._owners.clear()
@@ -177,7 +176,7 @@ class Buffers:
 
 
 def cores() -> int:
-    """Processors this process may run on."""
+    """Returns the number of CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -202,7 +201,7 @@ def _submit(pool: Executor, *call) -> Future:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Blocks SIGINT and SIGTERM in this thread, and in processes that it starts until they say otherwise."""
+    """Blocks SIGINT and SIGTERM in this thread, and in processes it starts until they unblock them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -224,7 +223,7 @@ _attached: dict[str, _Segment] = {}
 def _start_process(dataset: Dataset) -> None:
     global _dataset
     _dataset = dataset
-    # A launcher or a terminal signals all processes; what it means the parent decides. Both signals are blocked so far.
+    # A launcher or terminal signals all processes, but the parent decides. Both signals are still blocked here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_by_parent, daemon=True).start()
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -2,7 +2,7 @@
 
     model = models.create("r2plus3d_18", num_classes=101, rngs=nnx.Rngs(0))
 
-`NAMES` lists every name, `ALIASES` the names that are another one's, `get(name)` tells what is known of a network.
+`NAMES` lists every name, `ALIASES` maps aliases to names, and `get(name)` returns a network's `Architecture`.
 """
 
 from collections.abc import Mapping
@@ -59,23 +59,23 @@ def create(
     width: int = 64,
     **options: Any,
 ) -> nnx.Module:
-    """A network by name, newly initialised, in training mode.
+    """Creates a network by name, with fresh weights and in training mode.
 
     Args:
       name: one of `NAMES`.
       num_classes: classes of the head.
       rngs: `nnx.Rngs(seed)`.
-      frames: clip length, which R2D is built for; the others take any.
+      frames: clip length; R2D is built for it, the others take any.
       in_channels: 3 for RGB, 2 for optical flow.
-      dropout: probability of dropping an element in training, where the network has dropout.
+      dropout: probability of dropping an element in training.
       dtype: to compute in; parameters and batch statistics stay float32.
-      bn_epsilon: instead of the network's own: VMZ's weights need 1e-3.
+      bn_epsilon: BatchNorm epsilon, by default the network's own; VMZ's weights need 1e-3.
       width: channels of the first stage, 64 in every published network; all others scale with it.
-      options: others of the network's own (`get(name).options`), None for the published value. A ResNet's `layers`
-        are its blocks in each of four stages, fewer in small networks for tests.
+      options: further arguments of the network (`get(name).options`), None for the published value. `layers` of a
+        ResNet is the number of blocks in each of its four stages.
 
     Raises:
-      UserError: unknown name, or arguments no such network can have.
+      UserError: the name is unknown, or the network does not take the arguments.
     """
     architecture = get(name)
     name = architecture.name
@@ -85,7 +85,7 @@ def create(
         )
     if not 0 <= dropout < 1:
         raise UserError(f"{name}: dropout={dropout} must be at least 0 and below 1")
-    if width != 64 or "width" in architecture.options:  # configs always have a width, networks need not
+    if width != 64 or "width" in architecture.options:  # every config has a width, but not every network takes one
         options["width"] = width
     options = {key: _frozen(value) for key, value in options.items() if value is not None}
     for key, value in options.items():
@@ -112,22 +112,21 @@ def _frozen(value: Any) -> Any:
 
 
 def create_from_arguments(arch: str, arguments: Mapping[str, Any], dtype: str = "float32", seed: int = 0) -> nnx.Module:
-    """A network with fresh weights from `model_arguments` or a card's `model`."""
+    """Creates a network with fresh weights from JSON arguments: `setup.model_arguments` or a card's `model`."""
     return create(arch, rngs=nnx.Rngs(seed), dtype=jnp.dtype(dtype), **arguments)
 
 
 def from_card(card: "Card", *, dtype: str = "float32", seed: int = 0) -> nnx.Module:
-    """Builds the network that a weights card describes, newly initialised, in training mode.
+    """Creates the network that a weights card describes, with fresh weights and in training mode.
 
-    Every command goes this way, so that what the card says of the network (its epsilon above all) holds everywhere.
-    Under `nnx.eval_shape` only shapes are made.
+    All commands use this function, so that all of them respect the card's arguments, BatchNorm epsilon included.
 
     Args:
-      card: of the weights that will be put in.
+      card: of the weights to be loaded.
       dtype: "float32" or "bfloat16", to compute in.
       seed: of the initial weights.
 
     Raises:
-      UserError: the card names no network, or arguments that it does not take.
+      UserError: the card's network is unknown or does not take its arguments.
     """
     return create_from_arguments(card.arch, {**card.model, "bn_epsilon": card.bn_epsilon}, dtype, seed)

@@ -1,7 +1,7 @@
 """A network as a pure function of flat dicts of arrays.
 
-The hot loop works on `{"layer1.0.conv1.0.kernel": array, ...}` under plain `jax.jit`: nothing walks Python
-objects in a step, and what is in a checkpoint is exactly what the step takes and returns.
+The training loop works on `{"layer1.0.conv1.0.kernel": array, ...}` under plain `jax.jit`: no step traverses Python
+objects, and a checkpoint stores exactly what a step takes and returns.
 """
 
 import jax
@@ -11,16 +11,15 @@ Weights = dict[str, jax.Array]
 
 
 def weights_of(model: nnx.Module) -> tuple[Weights, Weights]:
-    """The model's `(parameters, running statistics)`, each a flat dict by dotted path."""
+    """Returns the model's `(parameters, running statistics)`, each a flat dict by dotted path."""
     return _flat(nnx.state(model, nnx.Param)), _flat(nnx.state(model, nnx.BatchStat))
 
 
 class Functional:
-    """The network with its weights taken out.
+    """A network without its weights.
 
     Args:
-      model: its structure and its training-mode attributes (a frozen BatchNorm, say) are kept; its
-        weights are not.
+      model: gives the structure and attributes such as a frozen BatchNorm; its weights are not used.
     """
 
     def __init__(self, model: nnx.Module):
@@ -30,17 +29,17 @@ class Functional:
         self._eval = self._structure(model)
 
     def train(self, params: Weights, stats: Weights, video: jax.Array, key: jax.Array) -> tuple[jax.Array, Weights]:
-        """Training mode: `(logits float32 [B, classes], new statistics)`; `key` draws the dropout."""
+        """Returns `(logits float32 [B, classes], new statistics)` in training mode; `key` is for dropout."""
         model = self._build(self._train, params, stats)
         logits = model(video, rngs=nnx.Rngs(dropout=key))
         return logits, _flat(nnx.state(model, nnx.BatchStat))
 
     def eval(self, params: Weights, stats: Weights, video: jax.Array) -> jax.Array:
-        """Evaluation mode: logits, float32 [B, classes]."""
+        """Returns float32 [B, classes], the logits in evaluation mode."""
         return self._build(self._eval, params, stats)(video)
 
     def features(self, params: Weights, stats: Weights, video: jax.Array) -> dict[str, jax.Array]:
-        """Evaluation mode: every stage's output, by name."""
+        """Returns every stage's output by name, in evaluation mode."""
         return self._build(self._eval, params, stats).features(video)
 
     @staticmethod
@@ -52,7 +51,7 @@ class Functional:
     @staticmethod
     def _build(structure, params, stats):
         graph, param_paths, stat_paths, rest_values, rest = structure
-        # Variables are made anew inside the trace that uses them: NNX forbids writing to older ones.
+        # Created inside the trace, because NNX forbids writing to variables from outside.
         states = [
             nnx.from_flat_state([(path, kind(flat[_name(path)])) for path in paths])
             for kind, flat, paths in ((nnx.Param, params, param_paths), (nnx.BatchStat, stats, stat_paths))

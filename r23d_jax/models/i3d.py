@@ -1,9 +1,9 @@
 """I3D: Inception-v1 inflated to three dimensions, for RGB or optical flow.
 
-J. Carreira and A. Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", CVPR
-2017, in the form of DeepMind's release: TensorFlow's SAME padding everywhere, max-pools included, and 3x3x3
-kernels where the 2D network has 5x5 ones. Parameters stand at the paths of the PyTorch port that is
-most used (`Mixed_3b.b1b.conv3d`), the classifier at `fc` as in every network here.
+J. Carreira and A. Zisserman, "Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset", CVPR 2017, as
+released by DeepMind: TensorFlow's SAME padding everywhere, also in max-pools, and 3x3x3 kernels in place of the 5x5
+ones of the 2D network. Parameter paths are those of piergiaj/pytorch-i3d (`Mixed_3b.b1b.conv3d`), except the
+classifier at `fc`, as in every network of this package.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from r23d_jax.models.ops.convolution import convolve
 from r23d_jax.models.registry import WIDTH, Architecture, Shapes, register
 
 _EPSILON = 1e-3
-# DeepMind's statistics decay at .999, which a short fine-tuning would hardly move: as in the other networks.
+# As in the other networks: with DeepMind's .999 a short fine-tuning would hardly update the statistics.
 _MOMENTUM = 0.9
 
-# Max-pool before a module: window, strides. The names are DeepMind's endpoints.
+# Window and strides of the max-pool before a module. The names are DeepMind's endpoints.
 _POOLS = {
     "MaxPool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
     "MaxPool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
     "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
     "MaxPool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
 }
-# Output widths: 1x1x1; 1x1x1 and 3x3x3; 1x1x1 and 3x3x3; 1x1x1 after a max-pool.
+# Output widths of the branches: 1x1x1; 1x1x1 and 3x3x3; 1x1x1 and 3x3x3; 1x1x1 after a max-pool.
 _MIXED = {
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
     "Mixed_3c": (128, 128, 192, 32, 96, 64),
@@ -61,7 +61,7 @@ _ORDER = (
 
 
 def same_padding(shape: Sequence[int], window: Sequence[int], strides: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """TensorFlow's SAME: as many outputs as strides fit, the odd zero behind.
+    """Returns TensorFlow's SAME padding (before, after) for each axis; an odd zero goes behind.
 
     Args:
       shape: input sizes over time, height and width.
@@ -89,7 +89,7 @@ class Unit(nnx.Module):
 
 
 class Mixed(nnx.Module):
-    """Four branches over the same input, side by side as channels."""
+    """An Inception module: four branches, concatenated along the channels."""
 
     def __init__(self, inputs: int, widths: Sequence[int], **options):
         self.b0 = Unit(inputs, widths[0], (1, 1, 1), **options)
@@ -106,10 +106,10 @@ class Mixed(nnx.Module):
 
 
 class I3D(nnx.Module):
-    """I3D for clips of any length from 1 frame and any size from 32 pixels up.
+    """I3D for clips of at least 1 frame and 32x32 pixels.
 
-    The classifier averages as DeepMind's: over all of space, over windows of two time steps, and then over
-    those. At 224x224 and 9 or more frames that is its 2x7x7 pool; elsewhere it still works.
+    Features are averaged over space, then over windows of two time steps, then over the windows. At 224x224 and 9 or
+    more frames this equals DeepMind's 2x7x7 pool; other sizes work as well.
 
     Args:
       num_classes: classes of the linear head.
@@ -118,11 +118,11 @@ class I3D(nnx.Module):
       dtype: of convolutions and activations; parameters, statistics, pooled features and logits are float32.
       width: channels of the first convolution, 64 in the published network; everything else scales with it.
       bn_epsilon: of every batch normalisation.
-      rngs: `params` initialises; with dropout, the stream `dropout` is kept for calls that bring none.
+      rngs: stream `params` for the initial weights; stream `dropout` is the default for calls.
     """
 
-    # Frame and pixel under the centre of the last map's first position, for sizes that halve evenly: what the SAME
-    # paddings leave of each window, times its stride. Class activation maps are drawn there.
+    # For class activation maps: input frame and pixel at the centre of the last map's first position, for sizes that
+    # halve evenly. Sum over layers of (half the window minus the padding before) times the stride of the layer's input.
     map_offset = (5.0, 23.0, 23.0)
 
     def __init__(
@@ -150,15 +150,15 @@ class I3D(nnx.Module):
             setattr(self, name, Mixed(channels, widths, **options))
             channels = widths[0] + widths[2] + widths[4] + widths[5]
         self.fc = Linear(channels, num_classes, rngs=rngs)
-        # Last, so that the initial weights do not depend on the dropout.
+        # Last, so that the initial weights do not depend on dropout.
         self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout > 0 else None)
 
     def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Class scores before the softmax, averaged over time.
+        """Computes logits, averaged over time.
 
         Args:
           video: normalised float clip `[B, T, H, W, C]`.
-          rngs: random streams for dropout in training mode; the network's own by default.
+          rngs: random streams for dropout in training mode; by default the network's own.
 
         Returns:
           float32 `[B, num_classes]`.
@@ -168,11 +168,11 @@ class I3D(nnx.Module):
             key = self.dropout_rngs() if rngs is None else rngs.dropout()
             windows = dropout(windows, self.dropout, key)
         with jax.named_scope("fc"):
-            return self.fc(jnp.mean(windows, axis=1))  # the head is linear: its mean over time is this
+            return self.fc(jnp.mean(windows, axis=1))  # equals averaging the logits, since the head is linear
 
     def features(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
-        """DeepMind's endpoints as `[B, T', H', W', C']`, and `pool`, float32 `[B, D]`."""
-        del rngs  # dropout comes after all of these
+        """Returns DeepMind's endpoints as `[B, T', H', W', C']`, and `pool`, float32 `[B, D]`."""
+        del rngs  # dropout comes after the features
         outputs = self._endpoints(video)
         outputs["pool"] = jnp.mean(_time_windows(outputs["Mixed_5c"]), axis=1)
         return outputs
@@ -189,12 +189,12 @@ class I3D(nnx.Module):
 
 
 def same_max_pool(x: jax.Array, window: tuple[int, int, int], strides: tuple[int, int, int]) -> jax.Array:
-    """SAME max-pool over `[B, T, H, W, C]`."""
+    """Max-pools `[B, T, H, W, C]` with SAME padding."""
     return max_pool(x, window, strides, same_padding(x.shape[1:4], window, strides))
 
 
 def _time_windows(x: jax.Array) -> jax.Array:
-    """Means over space and over every two neighbouring time steps: float32 `[B, T' - 1, D]`."""
+    """Averages over space and every two neighbouring time steps: float32 `[B, T' - 1, D]`."""
     x = jnp.mean(x.astype(jnp.float32), axis=(2, 3))
     return (x[:, :-1] + x[:, 1:]) / 2 if x.shape[1] > 1 else x
 

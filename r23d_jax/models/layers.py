@@ -1,4 +1,4 @@
-"""The layers all networks are made of: convolution, batch normalisation, pooling, linear head."""
+"""Layers of all networks: convolution, batch normalisation, pooling, linear head."""
 
 import functools
 import math
@@ -17,10 +17,9 @@ _BLOCK = 2**18
 
 
 def normal(key: jax.Array, shape: tuple[int, ...], std: float) -> jax.Array:
-    """Normally distributed float32 values, drawn in blocks of one size.
+    """Draws float32 values from a normal distribution, in blocks of one size.
 
-    XLA compiles a draw anew for every shape, which adds up over a network; blocks compile once, and outside of a
-    trace they are put together without compiling anything.
+    XLA compiles a draw for every shape, which takes long for a whole network; blocks compile once.
     """
     size = math.prod(shape)
     blocks = [_normal_block(key, index) for index in range(-(-size // _BLOCK))]
@@ -34,14 +33,14 @@ def _normal_block(key: jax.Array, index: int) -> jax.Array:
 
 
 def _full(size: int, value: float) -> jax.Array:
-    return jnp.asarray(np.full(size, value, np.float32))  # through NumPy: nothing to compile
+    return jnp.asarray(np.full(size, value, np.float32))  # NumPy needs no compilation
 
 
 class Conv(nnx.Module):
     """3D convolution without bias; `kernel` is `[kt, kh, kw, I, O]` float32, computed in `dtype`.
 
     Args:
-      padding: zeros on either side over time, height and width; half the kernel by default.
+      padding: zeros on both sides of time, height and width; by default half the kernel.
     """
 
     def __init__(
@@ -59,8 +58,7 @@ class Conv(nnx.Module):
         padding = tuple(size // 2 for size in kernel) if padding is None else padding
         self.padding = tuple((size, size) for size in padding)
         self.dtype = dtype
-        # Kaiming normal over the fan-out with ReLU's gain, as torchvision's video networks start
-        # (He et al. 2015; torchvision/models/video/resnet.py).
+        # Kaiming normal with fan-out and ReLU's gain (He et al. 2015), as in torchvision/models/video/resnet.py.
         std = math.sqrt(2 / (out_channels * math.prod(kernel)))
         self.kernel = nnx.Param(normal(rngs.params(), (*kernel, in_channels, out_channels), std))
 
@@ -71,15 +69,14 @@ class Conv(nnx.Module):
 class BatchNorm(nnx.Module):
     """Batch normalisation with PyTorch's arithmetic (Ioffe and Szegedy 2015).
 
-    Statistics are float32 over every axis but the last; in a step under `jit` that is the global batch,
-    however it is sharded. The biased variance normalises, the unbiased one enters the running average.
+    Statistics are float32 over every axis but the last; under `jit` they cover the global batch, however it is
+    sharded. The biased variance normalises, the unbiased one updates the running average.
 
     Attributes:
       scale, bias: trained, float32 `[C]`.
       mean, var: running statistics, float32 `[C]`.
       use_running_average: set by `model.train()` and `model.eval()`.
-      frozen: True keeps and uses the running statistics in training mode too:
-        `model.set_attributes(BatchNorm, frozen=True)`.
+      frozen: whether training mode, too, uses the running statistics and does not update them.
     """
 
     def __init__(self, features: int, *, epsilon: float, momentum: float = 0.9):
@@ -113,10 +110,10 @@ def _affine(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) ->
 def _normalize(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """x normalised over all axes but the last, and its mean and biased variance, which carry no gradient.
+    """Returns x normalised over all axes but the last, and its mean and biased variance (without gradients).
 
-    The variance takes a second pass over x, and so is exact for any mean. The gradient is written out
-    (Ioffe and Szegedy 2015, section 3) because it needs only x and two sums: derived by JAX it keeps more.
+    The variance is computed in a second pass, which is accurate for any mean. The custom gradient (Ioffe and Szegedy
+    2015, section 3) needs only x and two sums; automatic differentiation stores more.
     """
     return _normalize_forward(x, scale, bias, epsilon)[0]
 
@@ -145,7 +142,7 @@ _normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 class Linear(nnx.Module):
-    """The classifier: float32 `[B, D]` to float32 `[B, classes]`, in full precision on every platform."""
+    """The classifier: float32 `[B, D]` to float32 `[B, classes]`, with full precision on every platform."""
 
     def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
         self.kernel = nnx.Param(normal(rngs.params(), (in_features, out_features), 0.01))
@@ -156,7 +153,7 @@ class Linear(nnx.Module):
 
 
 class MaxPool(nnx.Module):
-    """Max-pooling over `[B, T, H, W, C]`, padded with minus infinity by half the window on either side."""
+    """Max-pooling over `[B, T, H, W, C]`, padded with minus infinity by half the window on both sides."""
 
     def __init__(self, window: tuple[int, int, int], strides: tuple[int, int, int]):
         self.window = window
@@ -172,11 +169,10 @@ def max_pool(
     strides: tuple[int, int, int],
     padding: tuple[tuple[int, int], ...],
 ) -> jax.Array:
-    """Max-pooling over time, height and width of `[B, T, H, W, C]`, padded with minus infinity.
+    """Max-pools time, height and width of `[B, T, H, W, C]`, padded with minus infinity.
 
-    One axis after the other, since a window's maximum is separable, and as a maximum of shifts: the
-    gradient of `lax.reduce_window` is slower on CPU. Equal maxima share the gradient, where
-    PyTorch gives it to the first.
+    Computed one axis after the other as a maximum of shifts, because the gradient of `lax.reduce_window` is slow on
+    CPU. Equal maxima share the gradient, while PyTorch gives it to the first.
     """
     for axis, (length, stride, pad) in enumerate(zip(window, strides, padding, strict=True), start=1):
         if length == 1 and stride == 1:
@@ -191,7 +187,7 @@ def max_pool(
 
 
 class Sequential(nnx.Module):
-    """Steps in order, at the paths "0", "1", ... as in PyTorch; a plain function takes a number too."""
+    """Steps in order, at the paths "0", "1", ... as in PyTorch; plain functions are numbered too."""
 
     def __init__(self, *steps: Callable[[jax.Array], jax.Array]):
         self.length = len(steps)
@@ -208,12 +204,12 @@ class Sequential(nnx.Module):
 
 
 def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), with gradient 0 at 0 as in PyTorch."""
+    """Returns max(x, 0), with gradient 0 at 0 as in PyTorch."""
     return jax.nn.relu(x)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Element dropout: zeroes each element with probability `rate`, scales the rest; no key, no dropout."""
+    """Zeroes each element with probability `rate` and scales the others; without a key, returns x."""
     if key is None:
         return x
     kept = jax.random.bernoulli(key, 1 - rate, x.shape)
@@ -221,7 +217,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 
 def check_clips(video: jax.Array, channels: int) -> None:
-    """Raises a `UserError` unless `video` is normalised clips [B, T, H, W, channels]."""
+    """Raises a `UserError` unless `video` is float [B, T, H, W, channels]."""
     if video.ndim != 5 or video.shape[-1] != channels:
         raise UserError(
             f"input of shape {tuple(video.shape)}: this network takes [batch, frames, height, width, {channels}]"

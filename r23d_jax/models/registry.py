@@ -1,7 +1,7 @@
-"""The networks by name, and what the rest of the package has to know of each.
+"""The registry of networks, with all that the rest of the package needs to know of each.
 
-A family of networks is one module beside this one. It ends with `register(Architecture(...))` for each of its
-networks, and is named once, in `models/__init__.py`.
+A family of networks is a module in this folder that calls `register(Architecture(...))` for each of its networks. It
+is imported in `models/__init__.py`.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ class Option:
     """An argument of `create` that not every network takes.
 
     Attributes:
-      check: tells whether a value, with JSON's types, is allowed.
-      values: the allowed values in words.
+      check: returns whether a JSON value is allowed.
+      values: describes the allowed values, for messages.
     """
 
     check: Callable[[Any], bool]
@@ -30,7 +30,7 @@ class Option:
 
 
 def is_size(value: Any) -> bool:
-    """Whether `value` is a whole number from 1 to 16383: beyond that an edited card would exhaust the memory."""
+    """Returns whether `value` is an int from 1 to 16383; larger ones in an edited card would exhaust the memory."""
     return type(value) is int and 1 <= value < 1 << 14
 
 
@@ -41,24 +41,24 @@ WIDTH = Option(is_size, "a whole number of at least 1")
 class Architecture:
     """A network.
 
-    The module that `create` makes has `features(video, rngs=None)`, the outputs of its stages in order of depth and
-    the pooled `pool`, and a linear head `fc` on that, its last module.
+    The module that `create` returns has a method `features(video, rngs=None)`, which returns the outputs of its stages
+    in order of depth and their average `pool`, and as its last module a linear head `fc` on `pool`.
 
     Attributes:
       name: as in `models.create`, configs and cards.
       create: `(num_classes, *, rngs, in_channels, dropout, dtype, bn_epsilon, **options)` -> the module, in training
-        mode; with `fixed_frames` also `frames`.
-      title: the papers' name.
-      first_kernel: path of the first convolution's kernel [T, H, W, in, out]. Weights for other input channels
-        are adapted there.
-      size: from the shapes of tensors, by path, to the options by which this network has them: `{}` for the
-        published network, with `frames` where those are fixed; None where no options make it fit.
-      matches: whether tensors of these shapes are this network's, in any size; by default wherever `size` fits.
-      describe: what network these shapes are, in words, for the message that they are none known.
+        mode; with `fixed_frames` also takes `frames`.
+      title: name in the papers.
+      first_kernel: path of the first convolution's kernel [T, H, W, in, out], which is adapted when weights have
+        another number of input channels.
+      size: maps shapes of tensors by path to the options with which this network has them: `{}` for the published
+        network, `frames` if they are fixed; None if no options fit.
+      matches: returns whether tensors of these shapes are of this network in any size; by default if `size` fits.
+      describe: describes the network of these shapes, for the error that it is not known.
       kind: group in the plot of the study.
-      options: arguments of `create` beyond those that every network takes.
-      fixed_frames: takes clips of exactly `frames` frames, to which it is built.
-      epsilon: of every batch normalisation, where nothing else is asked for.
+      options: arguments of `create` that not every network takes.
+      fixed_frames: whether the network is built for clips of exactly `frames` frames.
+      epsilon: default of every batch normalisation.
       aliases: other names of the same network -> their titles.
     """
 
@@ -76,7 +76,7 @@ class Architecture:
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def fits(self, shapes: Shapes, any_size: bool) -> bool:
-        """Whether tensors of these shapes are this network's, of the published size or of any."""
+        """Returns whether tensors of these shapes are of this network, in its published size or in any."""
         if self.first_kernel not in shapes:
             return False
         size = self.size(shapes)
@@ -89,7 +89,11 @@ _architectures: dict[str, Architecture] = {}
 
 
 def register(*architectures: Architecture) -> None:
-    """Adds networks; a name that is taken is a `ValueError`."""
+    """Adds networks.
+
+    Raises:
+      ValueError: a name is taken.
+    """
     for architecture in architectures:
         for name in (architecture.name, *architecture.aliases):
             if name in names():
@@ -98,20 +102,20 @@ def register(*architectures: Architecture) -> None:
 
 
 def names() -> tuple[str, ...]:
-    """Every name, aliases included, sorted."""
+    """Returns all names, sorted and including aliases."""
     return tuple(sorted([*_architectures, *aliases()]))
 
 
 def aliases() -> dict[str, str]:
-    """The names that are another one's -> that one."""
+    """Returns a dict from aliases to names."""
     return {alias: architecture.name for architecture in _architectures.values() for alias in architecture.aliases}
 
 
 def get(name: str) -> Architecture:
-    """The network of that name.
+    """Returns the network of a name.
 
     Raises:
-      UserError: there is none; the message has the closest names.
+      UserError: there is none; the message suggests the closest names.
     """
     found = _architectures.get(aliases().get(name, name))
     if found is None:
@@ -122,5 +126,5 @@ def get(name: str) -> Architecture:
 
 
 def canonical(name: str) -> str:
-    """The name that an alias stands for; any other network's name is its own. Errors as `get`."""
+    """Resolves an alias; returns any other name unchanged. Raises as `get`."""
     return get(name).name

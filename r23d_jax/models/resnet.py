@@ -1,6 +1,6 @@
-"""The video ResNets by name: every variant is a `ResNetSpec`, and is known again by the shapes of its weights.
+"""The video ResNets by name, each a `ResNetSpec`, and their recognition by the shapes of weights.
 
-Papers: see `video_resnet`, which is the network.
+The network and its papers are in `video_resnet`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ _LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 def _kinds(early: str, late: str, first_late: int) -> tuple[str, ...]:
-    """Kinds of the five groups (stem, layer1 to layer4): `late` from group `first_late` on."""
+    """Returns the kinds of the five groups (stem, layer1 to layer4): `late` from group `first_late` on."""
     return tuple(late if group >= first_late else early for group in range(1, 6))
 
 
@@ -27,18 +27,18 @@ def _spec(groups: tuple[str, ...], depth: int, **differences: Any) -> ResNetSpec
 def _specs() -> dict[str, ResNetSpec]:
     specs = {}
     for depth in (18, 34):
-        # Tran et al.'s R2D folds the frames into the first convolution's channels and has no time after it;
-        # as a kernel over the whole clip that is the same sum, and the layout of VMZ's weights.
+        # Tran et al.'s R2D folds the frames into the first convolution's channels. A kernel over the whole clip
+        # computes the same sum, and has the layout of VMZ's weights.
         specs[f"r2d_{depth}"] = _spec(("frames", "2d", "2d", "2d", "2d"), depth)
         specs[f"f_r2d_{depth}"] = _spec(("2d",) * 5, depth)
-    # VMZ's own 18-layer R(2+1)D: not torchvision's, see `mid_planes`.
+    # VMZ's 18-layer R(2+1)D differs from torchvision's, see `ResNetSpec.mid_planes`.
     specs["vmz_r2plus1d_18"] = _spec(("2+1d",) * 5, 18, stem_mid=45, mid_planes="conv", epsilon=1e-3)
     for group in (2, 3, 4, 5):
         specs[f"mc{group}_18"] = _spec(_kinds("3d", "2d", group), 18)
         specs[f"rmc{group}_18"] = _spec(_kinds("2d", "3d", group), 18)
     for depth in (18, 34, 50):
         specs[f"r3d_{depth}"] = _spec(("3d",) * 5, depth)
-        # torchvision's 18-layer network; VMZ's and IG-65M's 34-layer one, and VMZ's way for 50 layers.
+        # 18 layers as in torchvision; 34 as in VMZ and IG-65M; 50 in the same way.
         ours = {"mid_planes": "block"} if depth == 18 else {"mid_planes": "conv", "epsilon": 1e-3}
         specs[f"r2plus1d_{depth}"] = _spec(("2+1d",) * 5, depth, stem_mid=45, **ours)
         if depth > 18:
@@ -88,20 +88,21 @@ def _kind(spec: ResNetSpec) -> str:
     return "2D early, 3D late" if spec.stages[-1] == "3d" else "3D early, 2D late"
 
 
-# --- from the shapes of weights back to the network ------------------------------------------------------------
+# --- recognition of a network by the shapes of its weights -----------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """A video ResNet as the shapes of its tensors tell it.
+    """The structure of a video ResNet, read from the shapes of its tensors.
 
     Attributes:
       stem: length in time of the first convolution, and whether it is factorised.
       stages: kinds of layer1 to layer4.
       layers: blocks in each.
+      bottleneck: whether blocks are bottlenecks.
       width: channels of layer1.
-      last_width: width of layer4 over that.
-      mid_planes: as in `ResNetSpec` where the inner widths of (2+1)D tell, None where both give the same.
+      last_width: width of layer4 over that of layer1.
+      mid_planes: as in `ResNetSpec`; None if both rules give the same widths.
     """
 
     stem: tuple[int, bool]
@@ -121,20 +122,20 @@ class Structure:
 
 
 def structure(shapes: Shapes) -> Structure:
-    """Reads a video ResNet's structure off its shapes, by path.
+    """Reads a video ResNet's structure from the shapes of its tensors by path.
 
     Raises:
-      UserError: tensors without which there is no telling are missing.
+      UserError: tensors that determine the structure are missing.
     """
     return _structure(frozenset(shapes.items()))
 
 
-@functools.lru_cache(maxsize=1)  # every network is asked about the same shapes
+@functools.lru_cache(maxsize=1)  # all networks are compared with the same shapes
 def _structure(items: frozenset) -> Structure:
     shapes = dict(items)
 
     def one(pattern: str) -> tuple[int, ...]:
-        """The longest in time of the shapes whose path matches: a damaged file may lack some of them."""
+        """Returns the longest in time of the matching shapes; a damaged file may lack some of them."""
         found = [shape for path, shape in shapes.items() if re.fullmatch(pattern, path)]
         if not found:
             raise UserError(f"incomplete: no tensor {pattern.replace(chr(92), '')}")

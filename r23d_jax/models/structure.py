@@ -1,4 +1,4 @@
-"""What a built network consists of: its values by path, its stages in order, its batch normalisations."""
+"""Access to a network's weights by path, its stages and its batch normalisations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,19 +12,19 @@ from r23d_jax.models.layers import BatchNorm
 
 
 def flatten(model: nnx.Module) -> dict[str, jax.Array]:
-    """Parameters and batch statistics by path: `layer1.0.conv1.0.kernel`, `...scale/bias/mean/var`.
+    """Returns parameters and batch statistics by path: `layer1.0.conv1.0.kernel`, `...scale/bias/mean/var`.
 
-    Of an abstract model (`nnx.eval_shape`) their shapes and dtypes.
+    For an abstract model (`nnx.eval_shape`), returns their shapes and dtypes.
     """
     state = nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
     return {".".join(map(str, path)): variable.get_value() for path, variable in state}
 
 
 def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
-    """Sets every parameter and statistic of the model from `values`, keyed as `flatten` keys them.
+    """Sets all parameters and statistics of the model from `values`, with the keys of `flatten`.
 
     Raises:
-      UserError: names every missing and unknown key and every wrong shape, at once; nothing is set then.
+      UserError: keys are missing or unknown, or shapes are wrong; the message lists all. Nothing is set then.
     """
     state = dict(
         (".".join(map(str, path)), variable)
@@ -44,7 +44,7 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
 
 
 def stage_names(model: nnx.Module) -> tuple[str, ...]:
-    """Top-level modules with parameters, in order of depth (the order they were built in), the head last."""
+    """Returns the top-level modules with parameters in order of depth (as constructed), the head last."""
     return tuple(
         name
         for name, value in vars(model).items()
@@ -53,10 +53,10 @@ def stage_names(model: nnx.Module) -> tuple[str, ...]:
 
 
 def batch_norm_epsilon(model: nnx.Module) -> float:
-    """Epsilon of the model's batch normalisations, which is the same in all of them."""
+    """Returns the epsilon of the model's batch normalisations, which all share it."""
     return next(module.epsilon for _, module in nnx.iter_modules(model) if isinstance(module, BatchNorm))
 
 
 def freeze_batch_norm(model: nnx.Module) -> None:
-    """Makes every BatchNorm use and keep its running statistics, in training too."""
+    """Makes every BatchNorm use its running statistics in training too, without updating them."""
     model.set_attributes(BatchNorm, frozen=True)

@@ -1,4 +1,4 @@
-"""What a network costs and puts out, found by tracing it: nothing is computed and no weights are made."""
+"""Parameters, multiply-adds and output shapes of a network, from tracing it without computing anything."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from r23d_jax.models.ops import convolution
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage: the shape of its output for one clip, its parameters and its multiply-adds."""
+    """One stage: the shape of its output for one clip, its parameters and multiply-adds."""
 
     name: str
     shape: tuple[int, ...]
@@ -26,11 +26,12 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A whole network; its stages in order, the classifier last.
+    """A whole network.
 
     Attributes:
-      parameters: trained values; batch statistics are not counted.
-      macs: multiply-adds of convolutions and matmuls for one clip, forward.
+      stages: in order of depth, the classifier last.
+      parameters: number of trainable values.
+      macs: multiply-adds of convolutions and matmuls in the forward pass of one clip.
       features: size of the pooled feature vector.
     """
 
@@ -50,7 +51,7 @@ def summarize(
     in_channels: int = 3,
     width: int = 64,
 ) -> Summary:
-    """Parameters, multiply-adds and output shapes of a network for one `frames x size x size` clip."""
+    """Summarises a network for one `frames x size x size` clip."""
     model = nnx.eval_shape(
         lambda: models.create(name, num_classes, rngs=nnx.Rngs(0), frames=frames, in_channels=in_channels, width=width)
     )
@@ -58,7 +59,7 @@ def summarize(
     graphdef, state = nnx.split(model)
     video = jax.ShapeDtypeStruct((1, frames, size, size, in_channels), jnp.float32)
 
-    shapes = {}  # filled while tracing: what a traced function returns has its keys sorted
+    shapes = {}  # filled during tracing, because a returned dict would be sorted
 
     def forward(state, video):
         model = nnx.merge(graphdef, state)
@@ -67,7 +68,7 @@ def summarize(
         with jax.named_scope("fc"):
             return model.fc(outputs["pool"])
 
-    # Natively every convolution is one operation, whatever this machine would make of it.
+    # The native formulation has one operation for every convolution.
     with convolution.trace_for("tpu"):
         traced = jax.make_jaxpr(forward)(state, video)
     macs = Counter()
@@ -86,12 +87,12 @@ def summarize(
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one clip costs, forward.
+    """Cost of the forward pass of one clip.
 
     Attributes:
-      parameters: trained values.
-      macs: multiply-adds by the compiler's analysis of the whole program, half of its floating-point operations.
-      nominal_macs: those of convolutions and matmuls by their shapes, as papers print them.
+      parameters: number of trainable values.
+      macs: half of the floating-point operations in the compiler's analysis of the whole program.
+      nominal_macs: multiply-adds of convolutions and matmuls by their shapes, as in papers.
     """
 
     parameters: int
@@ -100,11 +101,10 @@ class Cost:
 
 
 def cost(create: Callable[[], nnx.Module], clip: tuple[int, int, int, int]) -> Cost:
-    """Cost of one clip of shape `[T, H, W, C]` through the network that `create` makes.
+    """Returns the cost of one clip of shape `[T, H, W, C]` for the network that `create` returns.
 
-    The two counts differ both ways: the compiler leaves out the products with the zeros of the padding, which the
-    shapes count, and adds what is no convolution (BatchNorm, ReLU, shortcuts, pooling). The border weighs more, so
-    the compiler's count is the lower one: for R3D-18 by 12 % at 16x112x112 and by 15 % at 16x48x48.
+    The compiler's count excludes products with zeros of the padding, and includes BatchNorm, ReLU, shortcuts and
+    pooling. It is usually the lower one.
     """
     model = nnx.eval_shape(create)
     model.eval()
@@ -114,7 +114,7 @@ def cost(create: Callable[[], nnx.Module], clip: tuple[int, int, int, int]) -> C
     def forward(state, video):
         return nnx.merge(graphdef, state)(video)
 
-    with convolution.trace_for("tpu"):  # natively, as in `summarize`
+    with convolution.trace_for("tpu"):  # native formulations, as in `summarize`
         traced = jax.jit(forward).trace(state, video)
         flops = traced.lower().cost_analysis()["flops"]
     parameters = sum(math.prod(value.shape) for value in jax.tree.leaves(nnx.state(model, nnx.Param)))
@@ -122,7 +122,7 @@ def cost(create: Callable[[], nnx.Module], clip: tuple[int, int, int, int]) -> C
 
 
 def _macs(jaxpr: Jaxpr, scope: str = "") -> Iterator[tuple[str, int]]:
-    """Multiply-adds of every convolution and matmul, with the outermost named scope it stands in."""
+    """Yields the outermost named scope and the multiply-adds of every convolution and matmul."""
     for equation in jaxpr.eqns:
         here = scope or str(equation.source_info.name_stack).split("/")[0]
         yield here, _equation_macs(equation)

@@ -1,4 +1,4 @@
-"""One residual network for video; its variants are `ResNetSpec`s, and its parameters stand at torchvision's paths.
+"""The video ResNet. Variants are `ResNetSpec`s; parameter paths are torchvision's.
 
 Papers: D. Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition", CVPR 2018
 (R2D, f-R2D, MCx, rMCx, R3D, R(2+1)D); K. Hara et al., "Can Spatiotemporal 3D CNNs Retrace the History of
@@ -22,26 +22,25 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 @dataclasses.dataclass(frozen=True)
 class ResNetSpec:
-    """What tells one video residual network from another.
+    """A variant of the video ResNet.
 
     Attributes:
-      stem: kind of the first convolution, always 7x7 and stride 2 in space, stride 1 in time;
-        "frames" is a kernel over the whole clip, after which no time is left.
+      stem: kind of the first convolution, always 7x7 and stride 2 in space, stride 1 in time; "frames" is a kernel
+        over the whole clip that leaves a single time step.
       stages: kinds of layer1 to layer4. 2d: 1x3x3; 3d: 3x3x3; 2+1d: 1x3x3, BatchNorm, ReLU, 3x1x1.
         Stages 2 to 4 halve space; those that are 3d or 2+1d also halve time, shortcuts alike.
       layers: blocks in each stage.
-      bottleneck: blocks of 1x1x1, one convolution of the stage's kind, 1x1x1 to 4 times the width; else of
-        two convolutions of the stage's kind.
+      bottleneck: blocks are 1x1x1, a convolution of the stage's kind, 1x1x1 to 4 times the width; otherwise two
+        convolutions of the stage's kind.
       stem_frames: length in time of a 3d or 2+1d stem.
-      stem_mid: width between a 2+1d stem's two convolutions at width 64, whatever the input's channels;
-        None: by the formula.
-      stem_pool: window and strides of the max-pool that ends the stem.
-      mid_planes: what the formula for a 2+1d convolution's inner width takes as input width: that of the
-        convolution ("conv"), or that of its block, once for both convolutions ("block").
+      stem_mid: width between the two convolutions of a 2+1d stem at width 64; None for the formula.
+      stem_pool: window and strides of a max-pool at the end of the stem.
+      mid_planes: input width in the formula for the inner width of a 2+1d convolution: that of the convolution
+        ("conv"), or that of its block for both convolutions ("block").
       epsilon: of every batch normalisation.
       last_width: width of layer4 over the base width.
       last_relu: whether the last block ends in a ReLU.
-      head_dropout: dropout comes once, before the linear head, instead of after every block.
+      head_dropout: whether dropout is applied once, before the linear head, instead of after every block.
     """
 
     stem: Literal["2d", "3d", "2+1d", "frames"]
@@ -60,7 +59,7 @@ class ResNetSpec:
 
 @dataclasses.dataclass(frozen=True)
 class _Make:
-    """What every layer of one network is made with."""
+    """Creates the layers of one network."""
 
     spec: ResNetSpec
     dtype: jnp.dtype
@@ -73,7 +72,7 @@ class _Make:
         return BatchNorm(features, epsilon=self.spec.epsilon, momentum=0.9)
 
     def of_kind(self, kind: Kind, inputs: int, outputs: int, stride: int, mid_inputs: int) -> nnx.Module:
-        """The stage's convolution; `mid_inputs` is the input width that the inner width is computed from."""
+        """Creates a stage's convolution; `mid_inputs` is the input width in the formula for the inner width."""
         if kind == "2d":
             return self.conv(inputs, outputs, (1, 3, 3), (1, stride, stride))
         if kind == "3d":
@@ -88,20 +87,22 @@ class _Make:
 
 
 def mid_planes(inputs: int, outputs: int, kernel: tuple[int, int, int]) -> int:
-    """Inner width at which a (2+1)D convolution has the parameters of the 3D one (Tran et al., sec. 3.5)."""
+    """Returns the inner width that gives a (2+1)D convolution as many parameters as 3D (Tran et al., section 3.5)."""
     time, height, width = kernel
     space = height * width
     return max(1, time * space * inputs * outputs // (space * inputs + time * outputs))
 
 
 class Block(nnx.Module):
-    """A residual block, basic or bottleneck: `conv1`, `conv2`, `conv3` where there is one, `downsample`.
+    """A residual block: `conv1`, `conv2`, in a bottleneck `conv3`, and `downsample` if the shortcut needs it.
 
     Args:
-      inputs: channels in.
-      planes: the stage's width; a bottleneck puts out four times as many channels.
-      stride: 2 where the stage halves its input.
-      last_relu: whether the sum goes through a ReLU.
+      make: creates the layers.
+      kind: of the stage's convolutions.
+      inputs: input channels.
+      planes: width of the stage; a bottleneck has four times as many output channels.
+      stride: 2 in the first block of a stage that halves its input.
+      last_relu: whether the block ends in a ReLU.
     """
 
     def __init__(self, make: _Make, kind: Kind, inputs: int, planes: int, stride: int, last_relu: bool):
@@ -140,15 +141,15 @@ class VideoResNet(nnx.Module):
     Args:
       spec: the variant.
       num_classes: classes of the linear head.
-      frames: clip length; only a network whose stem covers the whole clip (R2D) is bound to it.
+      frames: clip length; matters only if the stem covers the whole clip (R2D).
       in_channels: 3 for RGB, 2 for optical flow.
-      dropout: probability of element dropout, in training mode only: after the last ReLU of every residual
-        block (the study's), or once before the head where the spec says so.
+      dropout: probability of element dropout, in training mode only: after the last ReLU of every residual block
+        (as in the study), or once before the head with `spec.head_dropout`.
       dtype: of convolutions and activations; parameters, statistics, pooled features and logits are float32.
       width: channels of the stem and of layer1; everything else scales with it.
-      layers: blocks in each stage, instead of the spec's.
-      bn_epsilon: instead of the spec's.
-      rngs: `params` initialises; with dropout, the stream `dropout` is kept for calls that bring none.
+      layers: blocks in each stage; by default the spec's.
+      bn_epsilon: by default the spec's.
+      rngs: stream `params` for the initial weights; stream `dropout` is the default for calls.
     """
 
     def __init__(
@@ -190,15 +191,15 @@ class VideoResNet(nnx.Module):
                 channels = 4 * planes if spec.bottleneck else planes
             setattr(self, stage, Sequential(*blocks))
         self.fc = Linear(channels, num_classes, rngs=rngs)
-        # Last, so that the weights are the same with and without dropout.
+        # Last, so that the initial weights do not depend on dropout.
         self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout > 0 else None)
 
     def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Class scores before the softmax.
+        """Computes logits.
 
         Args:
           video: normalised float clip `[B, T, H, W, C]`.
-          rngs: random streams for dropout in training mode; the network's own by default.
+          rngs: random streams for dropout in training mode; by default the network's own.
 
         Returns:
           float32 `[B, num_classes]`.
@@ -211,7 +212,7 @@ class VideoResNet(nnx.Module):
             return self.fc(pooled)
 
     def features(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
-        """Outputs of `stem`, `layer1` to `layer4` as `[B, T', H', W', C']`, and `pool`, float32 `[B, D]`."""
+        """Returns `stem` and `layer1` to `layer4` as `[B, T', H', W', C']`, and `pool`, float32 `[B, D]`."""
         return self._features(video, None if self.spec.head_dropout else self._dropout_key(rngs))
 
     def _features(self, video: jax.Array, key: jax.Array | None) -> dict[str, jax.Array]:

@@ -1,1 +1,1 @@
-"""Formulations of convolutions: which one computes a 3D convolution on which platform."""
+"""Formulations of 3D convolutions, and the choice among them by platform and shape."""

@@ -1,12 +1,12 @@
-"""The one place where a 3D convolution's formulation is chosen, by platform and kernel shape.
+"""3D convolution, with a formulation chosen by platform and kernel shape.
 
-Every formulation computes the same sums in another order, so they agree to rounding, forward and in their
-gradients (tests/models/ops/test_convolution.py). Networks call `convolve` and know nothing of platforms.
+All formulations compute the same sums in another order, so outputs and gradients agree up to rounding. Networks call
+`convolve` and do not depend on the platform.
 
-GPU and TPU get the native NDHWC convolution. On CPU XLA's 3D convolution is a generic loop, so there every kernel is
-brought to two dimensions, or, where it is 3 wide of stride 1 and has the channels and positions to pay for it,
-computed by Winograd's method (`winograd`), and gradients of strided ones are written out (`strided`).
-`benchmarks/layers.py` times every formulation of every layer of a network; docs/speed.md has its tables.
+GPU and TPU use the native NDHWC convolution. XLA's 3D convolution on CPU is a slow generic loop, so there a kernel is
+reduced to 2D convolutions; 3-wide kernels of stride 1 with enough channels and positions use Winograd's method
+(`winograd`), and strided ones have custom gradients (`strided`). `benchmarks/layers.py` times every formulation of
+every layer; the results are in docs/speed.md.
 """
 
 import contextlib
@@ -28,23 +28,22 @@ Strides = tuple[int, int, int]
 Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Formulation = Callable[[jax.Array, jax.Array, Strides, Padding], jax.Array]
 
-# YNN's reductions, which batch normalisation needs. Not its convolution, whose weight gradient is slower than the one
-# that then takes its place, nor its matmuls, which draw the sums around them into themselves, to the cost of
-# Winograd's products.
+# Enables YNN's reductions, which speed up batch normalisation, but neither its convolutions (slower gradients of
+# weights) nor its matmuls (their fusion slows down Winograd's products).
 _CPU_OPTION = "xla_cpu_experimental_ynn_fusion_type"
 _CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
 
-NAME = "convolution"  # of every output, for rematerialisation policies
+NAME = "convolution"  # checkpoint name of every output, for rematerialisation policies
 
 _soon: contextvars.ContextVar[bool] = contextvars.ContextVar("soon", default=False)
 _platform_override: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """3D convolution without bias, `[B, T, H, W, I]` with `[kt, kh, kw, I, O]` to `[B, T', H', W', O]`.
+    """Convolves `[B, T, H, W, I]` with `[kt, kh, kw, I, O]` to `[B, T', H', W', O]`.
 
     Args:
-      x: input, of the same dtype as `kernel`; the output has it too.
+      x: input, of the same dtype as `kernel` and the output.
       kernel: weights.
       strides: over time, height and width.
       padding: zeros (before, after) over time, height and width.
@@ -56,11 +55,11 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding
 def choose(
     platform: str, shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Strides, padding: Padding
 ) -> Formulation:
-    """The formulation `convolve` uses for such an input and kernel on this platform ("cpu", "gpu", "tpu", ...)."""
+    """Returns the formulation for these shapes of input and kernel on a platform ("cpu", "gpu", "tpu", ...)."""
     if platform != "cpu":
         return native
     time, height, width, inputs, outputs = kernel_shape
-    # With fewer channels or positions the transforms cost more than the multiplications that they save.
+    # With fewer channels or positions the transforms cost more than they save.
     if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1 and not _soon.get():
         if height == width == 3 and min(shape[2:4]) >= 20:
             return winograd.spatial
@@ -73,8 +72,8 @@ def choose(
         return folded
     if height == width == 1 and not any(padding[1] + padding[2]):
         return temporal if strides[0] == 1 and outputs < 256 else shifted
-    # The 2D convolution is a matmul that sums over kh * kw * I products for O outputs: where one of the two
-    # is short, stacking the kernel's frames along it pays for the copies, elsewhere it does not.
+    # A 2D convolution is a matmul with inner dimension kh * kw * I and O columns. If one of them is small, stacking the
+    # kernel's frames along it is worth the copies.
     if inputs < 16:
         return stacked_inputs
     if outputs <= 64 and strides[0] == 1:
@@ -84,7 +83,7 @@ def choose(
 
 @contextlib.contextmanager
 def compiled_soon() -> Iterator[None]:
-    """Traces without the formulations that take long to compile, for programs that run only a few times."""
+    """Avoids formulations that take long to compile, for programs traced inside that run only a few times."""
     token = _soon.set(True)
     try:
         yield
@@ -94,10 +93,9 @@ def compiled_soon() -> Iterator[None]:
 
 @contextlib.contextmanager
 def trace_for(platform: str) -> Iterator[None]:
-    """Traces for this platform ("cpu", "cuda", "tpu") instead of the process's own backend, for export.
+    """Chooses formulations for this platform ("cpu", "cuda", "tpu") instead of the default backend, for export.
 
-    The choice is made while tracing: trace a fresh function inside the context, since `jax.jit` reuses
-    what it has traced before.
+    Trace a new function inside the context: `jax.jit` reuses earlier traces.
     """
     token = _platform_override.set(platform)
     try:
@@ -107,18 +105,17 @@ def trace_for(platform: str) -> Iterator[None]:
 
 
 def current_platform() -> str:
-    """The platform that is being traced for."""
+    """Returns the platform that formulations are chosen for."""
     return _platform_override.get() or jax.default_backend()
 
 
 def compiler_options(platform: str | None = None) -> dict[str, str]:
-    """What to hand to `jax.jit(..., compiler_options=...)` or `.compile(compiler_options=...)`.
+    """Returns the options for `jax.jit(..., compiler_options=...)` or `.compile(compiler_options=...)`.
 
-    Empty where there is nothing to gain, where the user has set the option in XLA_FLAGS, and where this
-    jaxlib does not know it.
+    Empty except on CPU, and if XLA_FLAGS sets the option or jaxlib does not know it.
 
     Args:
-      platform: to compile for; this process's backend by default.
+      platform: to compile for; by default this process's backend.
     """
     platform = platform or jax.default_backend()
     if platform != "cpu" or _CPU_OPTION in os.environ.get("XLA_FLAGS", ""):
@@ -128,7 +125,7 @@ def compiler_options(platform: str | None = None) -> dict[str, str]:
 
 @functools.cache
 def _accepted(option: str, value: str) -> bool:
-    """Whether this jaxlib compiles with the option: tried once, on the CPU, with a trivial function."""
+    """Returns whether this jaxlib knows the option, by compiling a trivial function on the CPU."""
     try:
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options={option: value})
@@ -139,7 +136,7 @@ def _accepted(option: str, value: str) -> bool:
 
 
 def native(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """XLA's own 3D convolution."""
+    """Any kernel: XLA's own 3D convolution."""
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
 
 
@@ -150,7 +147,7 @@ def pointwise(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Paddin
 
 
 def folded(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """1 x kh x kw without padding in time: a 2D convolution with time folded into the batch."""
+    """1 x kh x kw without padding in time: a 2D convolution with the frames in the batch."""
     x = x[:, :: strides[0]]
     batch, time = x.shape[:2]
     planar = strided_conv2d if max(strides[1:]) > 1 and kernel.shape[3] >= 32 else conv2d
@@ -167,10 +164,9 @@ def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding
 
 
 def shifted(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Any kernel: the sum over its frames of a folded convolution of the input frames each of them meets.
+    """Any kernel: the sum over its frames of a folded convolution with the input frames under each.
 
-    The frames of the padding are left out, which saves a third of the arithmetic of a 3-frame kernel over
-    two frames.
+    Skips frames of the padding.
     """
     length, stride, (before, after) = kernel.shape[0], strides[0], padding[0]
     frames = x.shape[1]
@@ -189,7 +185,7 @@ def shifted(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding)
 
 
 def stacked_inputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Any kernel: the input's shifts in time side by side as channels, then one folded convolution.
+    """Any kernel: shifts of the input in time, concatenated along the channels, then one folded convolution.
 
     Costs kt copies of the input.
     """
@@ -201,9 +197,9 @@ def stacked_inputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: P
 
 
 def stacked_outputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Any kernel: one folded convolution for all of its frames, then the sum of the outputs' shifts in time.
+    """Any kernel: one folded convolution for all of its frames, then a sum of shifts of the outputs in time.
 
-    Costs kt copies of the output, and with a stride in time computes frames that are not used.
+    Costs kt copies of the output; with a stride in time it computes frames that are not used.
     """
     time, height, width, channels, outputs = kernel.shape
     kernel = kernel.transpose(1, 2, 3, 0, 4).reshape(1, height, width, channels, time * outputs)
@@ -213,7 +209,7 @@ def stacked_outputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: 
 
 
 def _over_space(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """One frame of a kernel over the frames it meets."""
+    """Convolves with one frame of a kernel."""
     strides, padding = (1, *strides[1:]), ((0, 0), *padding[1:])
     is_point = kernel.shape[1] == kernel.shape[2] == 1 and not any(map(any, padding))
     return (pointwise if is_point else folded)(x, kernel, strides, padding)
@@ -224,6 +220,6 @@ def _pad_time(x: jax.Array, padding: tuple[int, int]) -> jax.Array:
 
 
 def _shifts(x: jax.Array, length: int, stride: int) -> list[jax.Array]:
-    """For each frame of a kernel of that length, the frames of x that it meets."""
+    """Returns, for each frame of a kernel of this length, the frames of x under it."""
     span = x.shape[1] - length + 1
     return [x[:, offset : offset + span : stride] for offset in range(length)]

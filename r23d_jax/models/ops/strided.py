@@ -1,4 +1,4 @@
-"""2D convolution, and the same with gradients that pay where it has a stride, for CPU."""
+"""2D convolution, and a version with gradients that are fast on CPU if it has a stride."""
 
 import functools
 
@@ -11,14 +11,14 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv2d(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """`[N, H, W, I]` with `[kh, kw, I, O]` to `[N, H', W', O]`."""
+    """Convolves `[N, H, W, I]` with `[kh, kw, I, O]` to `[N, H', W', O]`."""
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def outer(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """The sum over positions of their outer products, `[..., I]` with `[..., O]` to float32 `[I, O]`.
+    """Sums the outer products over all positions: `[..., I]` with `[..., O]` to float32 `[I, O]`.
 
-    In this very form, for which XLA's CPU matmul takes both sides as they lie, where others cost copies.
+    XLA's CPU matmul transposes no operand in this form; others cost copies.
     """
     x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     return lax.dot_general(x, dy, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
@@ -26,11 +26,10 @@ def outer(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def strided_conv2d(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """The same as `conv2d`, with its gradients written out.
+    """Does the same as `conv2d`, with custom gradients.
 
-    XLA's own gradient of the kernel begins with a transposition of the input, into which it draws whatever the input
-    is computed by, and that of the input multiplies
-    the zeros that it puts between the cotangents.
+    XLA's gradient of the kernel transposes the input, and recomputes it by fusion; its gradient of the input
+    multiplies the zeros that it inserts between cotangents.
     """
     return conv2d(x, kernel, strides, padding)
 
@@ -45,7 +44,10 @@ def _strided_backward(strides, padding, kept, dy):
 
 
 def _input_gradient(dy, kernel, strides, padding, shape):
-    """Every stride-th input, by its phase, meets its own elements of the kernel: a convolution of dy each."""
+    """Computes the input's gradient, one phase of the stride at a time.
+
+    Inputs of a phase only meet every stride-th element of the kernel, so each phase is a dense convolution of dy.
+    """
     kernel = kernel.swapaxes(2, 3)
     lengths = [-(-(size + sum(pad)) // stride) for size, pad, stride in zip(shape[1:3], padding, strides, strict=True)]
 
@@ -66,8 +68,8 @@ def _input_gradient(dy, kernel, strides, padding, shape):
 
 
 def _kernel_gradient(x, dy, kernel, strides, padding):
-    """A matmul for each element of the kernel."""
-    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))  # computed once, not once an element
+    """Computes the kernel's gradient by a matmul for each of its elements."""
+    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))  # else XLA recomputes it for each element
     height, width = ((size - 1) * stride + 1 for size, stride in zip(dy.shape[1:3], strides, strict=True))
 
     def met(row: int, column: int) -> jax.Array:

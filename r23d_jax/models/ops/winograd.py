@@ -1,14 +1,14 @@
-"""3x3 convolutions over space and 3-frame ones over time with fewer multiplications, in cache-sized pieces, for CPU.
+"""Winograd convolution on CPU: 3x3 kernels over space and 3-frame kernels over time, in cache-sized pieces.
 
-Winograd's minimal filtering (A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016):
-inputs and kernel are transformed so that 4 outputs along an axis take 6 multiplications instead of 12, which for a
-3x3 kernel leaves a quarter of the arithmetic, as 36 matrix products. The transforms only add and scale; what they
-cost is memory traffic, so a convolution is computed in pieces whose transforms stay in the processor's cache.
+Winograd's minimal filtering (A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016)
+transforms inputs and kernel so that 4 outputs along an axis take 6 multiplications instead of 12; a 3x3 kernel takes
+36 matrix products, a quarter of the arithmetic. The transforms are bound by memory traffic, so a convolution is
+computed in pieces whose transforms stay in the cache.
 
-The transforms belong to the interpolation points 0, 1, -1, 1/2, -2 and infinity, whose rounding errors are about half
-those of the usual 0, 1, -1, 2, -2 (B. Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd
-Convolution for Deep Neural Networks", ACM TOMS 2020): below 1e-5 of the largest output over 256 channels of random
-numbers, where direct summation has 6e-7. All arithmetic is float32, whatever the input's type.
+The interpolation points are 0, 1, -1, 1/2, -2 and infinity, with about half the rounding errors of the usual 0, 1,
+-1, 2, -2 (B. Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural
+Networks", ACM TOMS 2020). Expect errors of up to 1e-5 of the largest output over 256 channels. All arithmetic is
+float32, whatever the dtype of the input.
 """
 
 import functools
@@ -29,19 +29,19 @@ Matrix = tuple[tuple[float, ...], ...]
 Arrays = list[jax.Array]
 
 TILE = 4  # outputs along an axis
-_TAPS = 3  # of a kernel along an axis
-_WIDE = TILE + _TAPS - 1  # inputs of a tile, and products
-_PIECE = 6272  # positions of an input that a piece has at most: two frames of 56x56
+_TAPS = 3  # elements of a kernel along an axis
+_WIDE = TILE + _TAPS - 1  # inputs, and products, of a tile along an axis
+_PIECE = 6272  # most positions in a piece: two frames of 56x56
 
 
 def spatial(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """kt x 3 x 3 of stride 1, padded by 2 at most: tiles over height and width, summed over the kernel's frames."""
+    """kt x 3 x 3 of stride 1 and padding up to 2: tiles over height and width, summed over the kernel's frames."""
     _refuse(kernel.shape[1:3] != (_TAPS, _TAPS), kernel, strides, padding)
     return _convolve(x, kernel, _SPACE, padding)
 
 
 def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """3 x 1 x 1 of stride 1, padded by 2 at most and in time alone: tiles over time."""
+    """3 x 1 x 1 of stride 1 and padding up to 2 in time only: tiles over time."""
     _refuse(kernel.shape[:3] != (_TAPS, 1, 1) or any(padding[1] + padding[2]), kernel, strides, padding)
     return _convolve(x, kernel, _TIME, padding)
 
@@ -53,7 +53,7 @@ def _refuse(other: bool, kernel: jax.Array, strides: Strides, padding: Padding) 
 
 
 def _transforms() -> tuple[Matrix, Matrix, Matrix]:
-    """Of outputs (4x6), kernel (6x3) and inputs (6x6), by Cook and Toom's construction over the points above."""
+    """Returns the transforms of outputs (4x6), kernel (6x3) and inputs (6x6), by the Cook-Toom construction."""
     points = [Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2)]
 
     def polynomial(roots: list[Fraction]) -> list[Fraction]:
@@ -80,7 +80,7 @@ def _transposed(matrix: Matrix) -> Matrix:
 
 
 def _apply(matrix: Matrix, parts: Sequence[jax.Array]) -> Arrays:
-    """The matrix times the vector of parts."""
+    """Multiplies the matrix with the vector of parts."""
 
     def row(factors: tuple[float, ...]) -> jax.Array:
         terms = [(factor, part) for factor, part in zip(factors, parts, strict=True) if factor]
@@ -91,7 +91,7 @@ def _apply(matrix: Matrix, parts: Sequence[jax.Array]) -> Arrays:
 
 
 def _tiles(x: jax.Array, axis: int, count: int, before: int) -> Arrays:
-    """The six inputs of every tile along an axis, zeros beyond its ends, transformed; each with `count` tiles."""
+    """Returns the transformed six inputs of `count` tiles along an axis, with zeros beyond its ends."""
     around = [(0, 0)] * x.ndim
     around[axis] = (before, count * TILE + _TAPS - 1 - before - x.shape[axis])
     x = jnp.pad(x, around)
@@ -100,7 +100,7 @@ def _tiles(x: jax.Array, axis: int, count: int, before: int) -> Arrays:
 
 
 def _cotangent_tiles(dy: jax.Array, axis: int, count: int) -> Arrays:
-    """The four cotangents of every tile along an axis, brought to the six products by the outputs' transform."""
+    """Returns the cotangents of the six products of every tile along an axis."""
     around = [(0, 0)] * dy.ndim
     around[axis] = (0, count * TILE - dy.shape[axis])
     dy = jnp.pad(dy, around)
@@ -109,7 +109,7 @@ def _cotangent_tiles(dy: jax.Array, axis: int, count: int) -> Arrays:
 
 
 def _from_tiles(products: Sequence[jax.Array], axis: int, size: int) -> jax.Array:
-    """Outputs along an axis, of the six products of every tile."""
+    """Returns the outputs along an axis from the six products of every tile."""
     outputs = jnp.stack(_apply(_OUTPUTS, products), axis + 1)
     outputs = outputs.reshape(*outputs.shape[:axis], -1, *outputs.shape[axis + 2 :])
     return lax.slice_in_dim(outputs, 0, size, axis=axis)
@@ -120,15 +120,15 @@ def _count(size: int) -> int:
 
 
 class _Tiling(NamedTuple):
-    """What the two formulations differ in.
+    """The differences between tiles over space and tiles over time.
 
     Attributes:
-      inputs: (frames [S, F, H, W, C], the output's H' and W', padding) to products [S, F', P, C].
-      cotangents: [S, F, H', W', O] to products [S, F', P, O].
-      outputs: (products [S, F', P, O], shape [S, F, H', W', O]) to the outputs.
-      kernel: [kt, kh, kw, C, O] to products [C, O] for each of the frames that are summed over.
-      kernel_gradient: from those back, transposed.
-      unit: a piece's output frames are a multiple of it.
+      inputs: (frames [S, F, H, W, C], the output's (H', W'), padding) -> transformed inputs [S, F', P, C].
+      cotangents: [S, F, H', W', O] -> cotangents of products [S, F', P, O].
+      outputs: (products [S, F', P, O], shape [S, F, H', W', O]) -> outputs.
+      kernel: [kt, kh, kw, C, O] -> transformed kernel [C, O], for each frame that is summed over.
+      kernel_gradient: the transpose of `kernel`.
+      unit: divides the number of output frames of a piece.
     """
 
     inputs: Callable[[jax.Array, tuple[int, int], Padding], Arrays]
@@ -140,7 +140,7 @@ class _Tiling(NamedTuple):
 
 
 def _flat_space(x: jax.Array) -> jax.Array:
-    """[S, F, H, W, C] to [S, F, H * W, C]."""
+    """Reshapes [S, F, H, W, C] to [S, F, H * W, C]."""
     return x.reshape(*x.shape[:2], -1, x.shape[4])
 
 
@@ -238,19 +238,19 @@ _convolve.defvjp(_forward, _backward)
 
 
 def _frames(x: jax.Array, offset: int, summed: int) -> jax.Array:
-    """The frames that meet the kernel's frame `offset`, of `summed` that are summed over."""
+    """Returns the frames under frame `offset` of a kernel with `summed` frames."""
     return x[:, offset : x.shape[1] - summed + 1 + offset]
 
 
 class _Pieces:
-    """The outputs of a convolution in pieces of some samples and frames, one after the other.
+    """Divides the outputs of a convolution into pieces, computed one after the other.
 
-    Only one device's samples are taken apart: of a batch that is divided over devices each piece has all of it,
-    and so has one of unknown size.
+    A piece has some frames of some samples; of a batch that is sharded over devices or of unknown size, it has some
+    frames of all samples.
 
     Args:
       samples, frames, size: of the outputs.
-      unit: a piece's frames are a multiple of it.
+      unit: divides the number of frames of a piece.
     """
 
     def __init__(self, samples: int, frames: int, size: tuple[int, int], unit: int):
@@ -266,7 +266,7 @@ class _Pieces:
         self._count = self._along * (1 if self.samples is samples else samples // self.samples)
 
     def inputs(self, x: jax.Array, index: jax.Array | int, taps: int, before: int) -> jax.Array:
-        """What the piece's outputs see of x, float32 `[S, frames + taps - 1, H, W, C]`, zeros beyond its ends."""
+        """Returns the inputs of a piece's outputs, float32 `[S, frames + taps - 1, H, W, C]`, zeros beyond x."""
         start, length = (index % self._along) * self.frames - before, self.frames + taps - 1
         if self._count == 1:
             after = length - before - x.shape[1]
@@ -283,18 +283,25 @@ class _Pieces:
         return jnp.stack([frame(start + offset) for offset in range(length)], 1).astype(jnp.float32)
 
     def join(self, piece: Callable[[jax.Array | int], jax.Array], seed: jax.Array) -> jax.Array:
-        """All outputs, of a function of a piece's number; seed is any scalar that is computed."""
+        """Returns all outputs.
+
+        Args:
+          piece: returns the outputs of the piece with a number.
+          seed: any scalar that is computed; see below.
+        """
         if self._count == 1:
             return piece(0)
         like = jax.eval_shape(piece, 0)
-        # Where the outputs go, of any content but not a constant: those of all convolutions would be one, and copied.
+        # The content is overwritten. A constant would be shared among all convolutions, and so copied for each.
         y = jnp.broadcast_to(seed.astype(like.dtype), (self._count, *like.shape))
         y = lax.fori_loop(0, self._count, lambda i, y: lax.dynamic_update_index_in_dim(y, piece(i), i, 0), y)
-        y = y.reshape(-1, self._along, *y.shape[1:]).swapaxes(1, 2)  # a copy only where both are cut
+        y = y.reshape(-1, self._along, *y.shape[1:]).swapaxes(
+            1, 2
+        )  # a copy only if both samples and frames are divided
         return y.reshape(self._all, self._total, *y.shape[4:])
 
     def sum(self, piece: Callable[[jax.Array | int], list[Arrays]]) -> list[Arrays]:
-        """The sum over all pieces."""
+        """Returns the sum of `piece(number)` over all pieces."""
         if self._count == 1:
             return piece(0)
         shapes = jax.eval_shape(piece, 0)
@@ -303,6 +310,9 @@ class _Pieces:
 
 
 def _divisor(size: int, most: int, unit: int) -> int:
-    """The largest divisor of size that is a multiple of unit and at most `most`; else the smallest one, or size."""
+    """Returns the largest divisor of size that is a multiple of unit and at most `most`.
+
+    If there is none: the smallest divisor that is a multiple of unit, or size.
+    """
     fitting = [d for d in range(unit, size + 1, unit) if size % d == 0]
     return max((d for d in fitting if d <= most), default=fitting[0] if fitting else size)
