@@ -1,4 +1,4 @@
-"""Every way to compute each of a network's convolutions, timed: what `models.convolution.choose` rests on.
+"""Every way to compute each of a network's convolutions, timed: what `models.ops.convolution.choose` rests on.
 
     python benchmarks/layers.py [--arch r2plus1d_18] [--batch 4] [--clip 16x112x112] [--dtype float32] [--json FILE]
 

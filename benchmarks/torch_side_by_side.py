@@ -27,7 +27,7 @@ import torch
 from flax import nnx
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 from torch_sources import import_torchvision  # noqa: E402
 

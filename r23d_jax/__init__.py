@@ -23,8 +23,24 @@ if TYPE_CHECKING:
     from r23d_jax.inference.classifier import Classifier
 
 __version__ = "0.1.0"
-_MODULES = ("config", "convert", "data", "evaluation", "inference", "models", "report", "training", "weights")
-__all__ = ["create_model", "list_models", "load", "open_dataset", "train", *_MODULES]
+_MODULES = (
+    "config",
+    "convert",
+    "data",
+    "errors",
+    "evaluation",
+    "experiments",
+    "inference",
+    "models",
+    "report",
+    "runtime",
+    "serving",
+    "training",
+    "transforms",
+    "viz",
+    "weights",
+)
+__all__ = ["UserError", "create_model", "list_models", "load", "open_dataset", "train", *_MODULES]
 
 
 def load(source: str | Path, **options: Any) -> "Classifier":
@@ -64,6 +80,7 @@ def train(
 
     Raises:
       UserError: for anything the user can mend; also when the loss is no longer finite.
+      Interrupted: after SIGINT or SIGTERM, when the state is saved; the same call continues.
     """
     from r23d_jax.experiments import run
 
@@ -112,6 +129,8 @@ def create_model(name: str, num_classes: int = 400, *, seed: int = 0, **options:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "UserError":
+        return importlib.import_module("r23d_jax.errors").UserError
     if name in _MODULES:
         return importlib.import_module(f"r23d_jax.{name}")
     raise AttributeError(f"module 'r23d_jax' has no attribute {name!r}")

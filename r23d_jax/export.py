@@ -61,7 +61,7 @@ def main() -> None:
     weights, card = loading.load_flat(flags.checkpoint, which=flags.which)
     options = {"dtype": flags.dtype, "frames": flags.frames, "size": size}
     made = portable.make(weights, card, platforms, preprocessing=flags.with_preprocessing, **options)
-    clips = portable.check_clips(made, flags.check)
+    clips = portable.comparison_clips(made, flags.check)
     tolerance = TOLERANCE[flags.dtype] if flags.tolerance is None else flags.tolerance
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = flags.out.with_name(f".{flags.out.name}.writing")

@@ -141,5 +141,6 @@ def test_it_is_lazy_and_documented():
     code = "import sys, r23d_jax; print(sorted({'jax', 'numpy', 'flax'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+    assert issubclass(r23d_jax.UserError, Exception) and r23d_jax.errors.UserError is r23d_jax.UserError
     for name in ("load", "train", "open_dataset", "list_models", "create_model"):
         assert inspect.getdoc(getattr(r23d_jax, name)), name

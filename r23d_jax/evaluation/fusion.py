@@ -14,7 +14,7 @@ import numpy as np
 from r23d_jax import config as configs
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.predictions import Predictions
-from r23d_jax.evaluation.results import read_results as read_results
+from r23d_jax.evaluation.results import read_results
 from r23d_jax.runtime.workdir import commit
 
 _ALONE = ("dataset", "input", "protocol", "arch", "width", "init", "step", "seed", "commit", "clip_top1")

@@ -121,7 +121,7 @@ class Structure:
         )
 
 
-def structure(shapes: Shapes) -> Structure:
+def read_structure(shapes: Shapes) -> Structure:
     """Reads a video ResNet's structure from the shapes of its tensors by path.
 
     Raises:
@@ -165,7 +165,7 @@ def _structure(items: frozenset) -> Structure:
 
 
 def _size(spec: ResNetSpec, shapes: Shapes) -> dict[str, Any] | None:
-    found = structure(shapes)
+    found = read_structure(shapes)
     if (found.bottleneck, found.last_width) != (spec.bottleneck, spec.last_width):
         return None
     size = {"frames": found.stem[0]} if spec.stem == "frames" else {}
@@ -177,7 +177,7 @@ def _size(spec: ResNetSpec, shapes: Shapes) -> dict[str, Any] | None:
 
 
 def _matches(spec: ResNetSpec, shapes: Shapes) -> bool:
-    found = structure(shapes)
+    found = read_structure(shapes)
     length, factorised = found.stem
     stem = {
         "2d": length == 1 and not factorised,
@@ -202,7 +202,7 @@ register(
             first_kernel="stem.0.kernel",
             size=functools.partial(_size, spec),
             matches=functools.partial(_matches, spec),
-            describe=lambda shapes: str(structure(shapes)),
+            describe=lambda shapes: str(read_structure(shapes)),
             kind=_kind(spec),
             options={"width": WIDTH, "layers": _BLOCKS},
             fixed_frames=spec.stem == "frames",

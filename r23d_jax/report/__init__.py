@@ -61,8 +61,8 @@ def _strips(run: Run, dataset, weights, data_dir) -> tuple[dict[str, list], str]
     wrong = numbers.most_wrong(run.scores.scores, run.scores.labels, _WORST)
     right = numbers.most_confident(run.scores.scores, run.scores.labels, _SUREST)
     try:
-        dataset = dataset or strips.open_dataset(run, data_dir)
-        weights = weights or strips.load_weights(run)
+        dataset = dataset or strips.evaluated_dataset(run, data_dir)
+        weights = weights or strips.evaluated_weights(run)
         found = strips.collect(run, dataset, weights, np.concatenate([wrong, right]))
     except (UserError, OSError, RuntimeError) as error:  # RuntimeError: JAX out of memory; the rest still counts
         return {}, one_line(error)[:400].rstrip(".")

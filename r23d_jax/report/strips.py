@@ -52,7 +52,7 @@ class Strip:
     own: np.ndarray
 
 
-def open_dataset(run: Run, data_dir: str | None = None) -> records.VideoDataset:
+def evaluated_dataset(run: Run, data_dir: str | None = None) -> records.VideoDataset:
     """Opens the data set a run was evaluated on, in its folder then or in `data_dir`."""
     name = run.results.get("dataset") or run.dataset.get("name")
     data_dir = data_dir or run.config.get("dataset.data_dir")
@@ -61,7 +61,7 @@ def open_dataset(run: Run, data_dir: str | None = None) -> records.VideoDataset:
     return records.VideoDataset.open(data_dir, name)
 
 
-def load_weights(run: Run) -> tuple[Mapping[str, Any], Card]:
+def evaluated_weights(run: Run) -> tuple[Mapping[str, Any], Card]:
     """Returns flat weights and card of the checkpoint that `results.json` is about."""
     root = run.workdir / "checkpoints"
     found = {path.name: path for path in root.glob("[0-9]*")} if root.is_dir() else {}

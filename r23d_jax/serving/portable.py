@@ -133,7 +133,7 @@ def _decoded(card: Card, size: tuple[int, int] | None) -> tuple[int, int]:
     return size
 
 
-def check_clips(portable: Portable, video: str | None, count: int = 3) -> np.ndarray:
+def comparison_clips(portable: Portable, video: str | None, count: int = 3) -> np.ndarray:
     """Decoded clips to compare an export by: uint8 [N, T, H, W, C].
 
     Args:

@@ -18,11 +18,11 @@ from r23d_jax.weights import card as cards
 from r23d_jax.weights.checkpoint import (
     DamagedError,
     Tensors,
+    checkpoint_steps,
     find,
     load_weights,
     read_scores,
     restore_tensors,
-    steps_of,
     write_folder,
     write_scores,
 )
@@ -93,7 +93,7 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints, and all of them are damaged.
         """
-        steps = steps_of(self.root)
+        steps = checkpoint_steps(self.root)
         for step in reversed(steps):
             folder = self.root / f"{step:08d}"
             try:
@@ -141,7 +141,7 @@ class Checkpoints:
         self._prune()
 
     def _prune(self) -> None:
-        steps, scores = steps_of(self.root), read_scores(self.root)
+        steps, scores = checkpoint_steps(self.root), read_scores(self.root)
         kept = set(steps[-self._keep :])
         if scores:
             kept.add(int(find(self.root.parent, "best").name))

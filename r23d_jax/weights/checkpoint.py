@@ -75,7 +75,7 @@ def find(path: str | Path, which: str = "best") -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; name a workdir, or a checkpoint folder with {cards.FILE_NAME}")
-    steps = steps_of(path / "checkpoints")
+    steps = checkpoint_steps(path / "checkpoints")
     if not steps:
         raise UserError(f"{path}: no checkpoint in it, neither {cards.FILE_NAME} nor checkpoints/ of a run")
     best = best_step(path) if which == "best" else None
@@ -85,7 +85,7 @@ def find(path: str | Path, which: str = "best") -> Path:
 def best_step(workdir: Path) -> int | None:
     """The step of the best checkpoint of a workdir; None where no checkpoint in it was evaluated."""
     scores = read_scores(workdir / "checkpoints")
-    scored = [step for step in steps_of(workdir / "checkpoints") if step in scores]
+    scored = [step for step in checkpoint_steps(workdir / "checkpoints") if step in scores]
     return max(scored, key=lambda step: (scores[step], step), default=None)
 
 
@@ -182,7 +182,7 @@ def _verify(folder: Path) -> None:
             raise DamagedError(f"{folder}: damaged checkpoint: {name} does not match its checksum")
 
 
-def steps_of(root: Path) -> list[int]:
+def checkpoint_steps(root: Path) -> list[int]:
     return sorted(int(p.name) for p in root.glob("*") if _STEP.fullmatch(p.name) and p.is_dir())
 
 

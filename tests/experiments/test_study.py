@@ -21,7 +21,7 @@ from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted
 from r23d_jax.runtime.workdir import claim_workdir
 from r23d_jax.viz import study_plot
 
-# Data and program of test_train.py, so that both files compile it once.
+# Data and program of test_loop.py, so that both files compile it once.
 SMALL = (
     "model.width=4",
     "model.layers=(1,1,1,1)",

@@ -282,7 +282,7 @@ def test_strips_show_what_the_network_saw(trained):
     workdir, dataset = trained
     run = report.read_run(workdir)
     row = int(numbers.most_wrong(run.scores.scores, run.scores.labels, 1)[0])
-    (strip,) = strips.collect(run, dataset, strips.load_weights(run), np.array([row]))
+    (strip,) = strips.collect(run, dataset, strips.evaluated_weights(run), np.array([row]))
     assert len(strip.tiles) == 4 and strip.size == (32, 96)  # frames, evidence for the predicted and the true class
     assert strip.classes == [int(run.scores.scores[row].argmax()), int(run.scores.labels[row])]
     assert strip.own.sum() == pytest.approx(1)
@@ -311,7 +311,7 @@ def test_the_page_has_the_strips_with_and_without_a_given_dataset(trained):
 def test_weights_from_elsewhere(trained, tmp_path):
     workdir, dataset = trained
     run = report.read_run(workdir)
-    weights = strips.load_weights(run)
+    weights = strips.evaluated_weights(run)
     for name in ("results.json", "predictions.npz"):
         (tmp_path / name).write_bytes((workdir / name).read_bytes())
     assert "(step 7) is not in the workdir" in read(report.write(tmp_path, dataset)).text

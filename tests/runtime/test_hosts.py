@@ -22,10 +22,21 @@ from r23d_jax.weights import checkpoint
 
 WORKER = ["tests/helpers/several_worker.py", "--do"]
 SMALL = (
-    "model.width=4", "model.layers=(1,1,1,1)", "dataset.name=tfds_ucf101", "clip.frames=4", "clip.size=16",
-    "clip.resize=(20,24)", "augment.flip_sensitive=()", "batch_size=8", "steps=12", "lr=0.05",
-    "checkpoint.every_steps=5", "log_every=2", "workers=2", "model.dropout=0.2",
-)  # fmt: skip  # those of test_train.py: the programs are in the cache
+    "model.width=4",
+    "model.layers=(1,1,1,1)",
+    "dataset.name=tfds_ucf101",
+    "clip.frames=4",
+    "clip.size=16",
+    "clip.resize=(20,24)",
+    "augment.flip_sensitive=()",
+    "batch_size=8",
+    "steps=12",
+    "lr=0.05",
+    "checkpoint.every_steps=5",
+    "log_every=2",
+    "workers=2",
+    "model.dropout=0.2",
+)  # those of test_loop.py: the programs are in the cache
 
 
 # --- its place ------------------------------------------------------------------------------------------
@@ -349,7 +360,7 @@ def test_evaluating_on_four_processes_gives_the_same_predictions(data, alone, tm
 def moved(data, workdir, before, after):
     """A run that begins on some hardware and ends on other; each is (processes, devices)."""
     run(data, workdir, before[0], "budget_minutes=0", "checkpoint.keep=9", devices=before[1])
-    for step in checkpoint.steps_of(workdir / "checkpoints"):
+    for step in checkpoint.checkpoint_steps(workdir / "checkpoints"):
         if step > 5:
             subprocess.run(["rm", "-r", workdir / "checkpoints" / f"{step:08d}"], check=True)
     (workdir / "checkpoints" / "scores.json").unlink()
