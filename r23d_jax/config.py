@@ -28,7 +28,7 @@ _CHOICES = {
     "clip.sampling": ("dense", "segments"),
     "augment.crop": ("multi_scale", "random_resized", "random", "center"),
     "eval.crops": (1, 3),
-    "eval.part": ("test", "val", "train", "neither"),
+    "eval.part": ("test", "val", "train"),
 }
 _AT_LEAST_ONE = (
     "model.width clip.frames clip.stride clip.size batch_size accumulate log_every prefetch checkpoint.keep"

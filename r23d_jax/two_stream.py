@@ -37,9 +37,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    from r23d_jax.experiments.two_stream import fuse_folders  # these import JAX
-    from r23d_jax.runtime.compile import enable_cache
-
     flags = parse(sys.argv[1:])
     for source in (flags.rgb, flags.flow):
         if not source.exists():
@@ -48,6 +45,9 @@ def main() -> int:
             raise UserError(f"--out {flags.out}: holds {source}; name another folder")
     if flags.out.is_file() or (flags.out / "checkpoints").exists():
         raise UserError(f"--out {flags.out}: a file, or a run's workdir; name another folder")
+    from r23d_jax.experiments.two_stream import fuse_folders  # these import JAX
+    from r23d_jax.runtime.compile import enable_cache
+
     enable_cache()
     try:
         with exit_on_signal():

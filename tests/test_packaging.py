@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -128,3 +129,26 @@ def test_what_to_install_is_said_with_the_declared_bounds():
             said.setdefault(str(Requirement(text)), path.name)
     assert {Requirement(text).name for text in said} == {"tensorflow", "torch"}
     assert not {text: name for text, name in said.items() if text not in declared}
+
+
+def test_what_lies_at_the_top_is_a_command_or_one_of_three():
+    """The house: a library is in a folder, and a command is arguments and calls."""
+    for path in (ROOT / "r23d_jax").glob("*.py"):
+        if path.stem not in ("__init__", "__main__", "cli", "config", "errors"):
+            text = path.read_text()
+            assert "def main(" in text and 'if __name__ == "__main__":' in text, f"{path.name} is no command"
+            assert text.count("\n") <= 110, f"{path.name}: a command is arguments and calls; the rest is a library"
+
+
+def test_benchmarks_start():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = sorted((ROOT / "benchmarks").glob("*.py"))
+    running = [
+        subprocess.Popen(
+            [sys.executable, path, "--help"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for path in paths
+    ]
+    for path, process in zip(paths, running, strict=True):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0 and "usage" in out, f"{path.name}: {err}"

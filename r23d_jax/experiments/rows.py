@@ -4,6 +4,7 @@
 """
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,19 @@ STUDY = (
     StudyRow(11, "R(2+3)D-RGB", "Kinetics-400", "86.8", _UNPUBLISHED),
 )
 
+# Config keys, by the start of their names, that change neither what is learned nor how it is scored.
+WITHOUT_EFFECT = (
+    "seed",
+    "dataset.data_dir",
+    "checkpoint.",
+    "eval.batch_size",
+    "log_every",
+    "workers",
+    "processes",
+    "prefetch",
+    "remat",
+)
+
 
 def row_of(results: dict[str, Any]) -> int | None:
     """Returns the row that a `results.json` belongs to, by network, input and initial weights; None for no row."""
@@ -74,6 +88,24 @@ def _fits(config: ConfigDict, results: dict[str, Any], streams: tuple[str, ...])
         and results.get("input", "rgb").startswith("flow" if len(config.clip.mean) == 2 else "rgb")
         and _started_from(results.get("init", ""), config.init_from)
     )
+
+
+def differences(config: Mapping[str, Any], number: int, stream: int = 0) -> dict[str, tuple[Any, Any]]:
+    """Returns the keys in which a run differs from its row's recipe, as `{key: (the run's value, the row's)}`.
+
+    Args:
+      config: flat, of the run's `config.json`.
+      number: of the row.
+      stream: of a two-stream row, 0 for RGB and 1 for flow.
+    """
+    own = _config(number)
+    own = configs.load(own.streams[stream]) if own.streams else own
+    flat = {key: list(value) if isinstance(value, tuple) else value for key, value in configs.flatten(own).items()}
+    return {
+        key: (config[key], value)
+        for key, value in flat.items()
+        if key in config and config[key] != value and not key.startswith(WITHOUT_EFFECT)
+    }
 
 
 def _started_from(init: str, published: str) -> bool:

@@ -71,7 +71,8 @@ def run(config: ConfigDict, root: Path, archs: Sequence[str], seeds: int, debug:
     if config.streams:
         raise UserError("config.streams: the study compares single networks; name the config of one stream")
     if config.dataset.split == "all":
-        raise UserError("config.dataset.split='all': the study compares networks on one split; use 1, 2 or 3")
+        raise UserError("config.dataset.split='all': the study compares networks on one split; name one")
+    setup.check(config)
     dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
     steps = setup.steps_of(config, len(dataset.subset(config.dataset.split, "train")))
     cells = [StudyRun(arch, config.seed + k) for k in range(seeds) for arch in archs]

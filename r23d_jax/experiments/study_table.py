@@ -60,7 +60,7 @@ def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
         "dataset_fingerprint": dataset.fingerprint,
         "split": config.dataset.split,
         "training_videos": videos,
-        "test_videos": len(dataset.subset(config.dataset.split, "test")),
+        "test_videos": len(dataset.subset(config.dataset.split, config.eval.part)),
         "classes": len(dataset.class_names),
         "protocol": _distinct(one["protocol"] for one in results),
         "recipe": _recipe(config, videos),

@@ -19,18 +19,6 @@ _SCORES = ("Top-1 %", "Mean class %")
 _RUNS = ("Seeds", "Videos", "Steps", "Commit")
 _STUDY = ("Row", "Method", "Pre-trained", "Study, UCF101 %", "Published, UCF101 %")
 _NUMERIC = (*_STUDY[3:], *_SCORES, "Steps")
-# Config keys, by the start of their names, that change neither what is learned nor how it is scored.
-_WITHOUT_EFFECT = (
-    "seed",
-    "dataset.data_dir",
-    "checkpoint.",
-    "eval.batch_size",
-    "log_every",
-    "workers",
-    "processes",
-    "prefetch",
-    "remat",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,15 +87,16 @@ def grouped(results: Iterable[RunResult]) -> list[list[RunResult]]:
 def _all_but_seed(result: RunResult) -> str:
     names = ("dataset", "input", "split", "protocol", "arch", "width", "init", "step", "videos_expected")
     parts = [{name: part.get(name) for name in names} for part in (result.fields, *result.parts)]
-    learned = [{key: one[key] for key in one if not key.startswith(_WITHOUT_EFFECT)} for one in result.configs]
+    learned = [{key: one[key] for key in one if not key.startswith(rows.WITHOUT_EFFECT)} for one in result.configs]
     return json.dumps([parts, learned], sort_keys=True)
 
 
-def cells(group: Sequence[RunResult]) -> dict[str, Cell]:
+def cells(group: Sequence[RunResult], remark: str = "") -> dict[str, Cell]:
     """Returns one line of the table, by the names of its columns.
 
     Args:
       group: results that differ in nothing but the seed.
+      remark: a further note for its top-1.
     """
     fields, parts = group[0].fields, group[0].parts
     spread = "spread" in fields and "± is the deviation over the splits"
@@ -120,7 +109,7 @@ def cells(group: Sequence[RunResult]) -> dict[str, Cell]:
         "Start": Cell(_both(map(_start, starts)), tuple(map(_synthetic, starts))),
         "Data set": Cell(fields["dataset"]),
         "Split": Cell(fields["split"]),
-        "Top-1 %": Cell(_score(group, "top1"), (over, fields["protocol"])),
+        "Top-1 %": Cell(_score(group, "top1"), (over, fields["protocol"], remark)),
         "Mean class %": Cell(_score(group, "mean_class"), (over, fields["protocol"])),
         "Seeds": Cell(f"{len(group)} ({seeds})"),
         "Videos": Cell(f"{fields['videos_evaluated']}/{fields['videos_expected']}"),
@@ -187,7 +176,7 @@ def study(groups: Iterable[Sequence[RunResult]]) -> ResultTable:
                 f"{group[0].path}: a result of no row of the study, by network, input and name of the initial weights "
                 "(configs/rows.py); leave it out"
             )
-        ours.setdefault(number, []).append(cells(group))
+        ours.setdefault(number, []).append(cells(group, _unlike_row(number, group[0])))
     header = (*_SCORES, *_SETTING, *_RUNS)
     lines = [
         [
@@ -203,3 +192,14 @@ def study(groups: Iterable[Sequence[RunResult]]) -> ResultTable:
     ]
     title = "The study's table, and what was measured"
     return ResultTable(title, (*_STUDY, *header), lines, _NUMERIC, _SCORES[:1])
+
+
+def _unlike_row(number: int, result: RunResult) -> str:
+    """What sets a run apart from configs/rows.py, as a note; data set and start have columns of their own."""
+    if not result.configs:
+        return "how it was trained is not beside its results.json"
+    found: dict[str, Any] = {}
+    for stream, config in enumerate(result.configs):
+        found |= rows.differences(config, number, stream)
+    shown = [f"{key}={run!r} ({own!r})" for key, (run, own) in found.items() if key != "init_from"]
+    return f"not the row as configs/rows.py has it, but {', '.join(shown)}" if shown else ""

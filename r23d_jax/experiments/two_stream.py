@@ -117,8 +117,8 @@ def _open(jobs: Mapping[str, ConfigDict]) -> dict[str, records.VideoDataset]:
     differ = sorted(tested["rgb"] ^ tested["flow"])
     if differ:
         raise UserError(
-            f"{datasets['rgb'].full_name} and {datasets['flow'].full_name}: {len(differ)} test videos of split "
-            f"{config.dataset.split} are in one of them only ({differ[0][0]}, for one); build both from the same videos"
+            f"{datasets['rgb'].full_name} and {datasets['flow'].full_name}: {len(differ)} {config.eval.part} videos of "
+            f"split {config.dataset.split} are in one of them only ({differ[0][0]}, for one); build both from the same videos"
         )
     return datasets
 

@@ -53,6 +53,7 @@ def _train_and_evaluate(
     config: ConfigDict, workdir: Path, dataset: Dataset | None, stack: contextlib.ExitStack
 ) -> dict[str, Any]:
     writer = jax.process_index() == 0
+    setup.check(config)
 
     # --- data and devices
     mesh = create_mesh()

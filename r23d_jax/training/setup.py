@@ -19,7 +19,7 @@ from r23d_jax.models.functional import Functional, Weights, weights_of
 from r23d_jax.models.ops import convolution
 from r23d_jax.models.structure import freeze_batch_norm, stage_names
 from r23d_jax.runtime.mesh import replicated
-from r23d_jax.training import optim
+from r23d_jax.training import losses, optim
 from r23d_jax.training.step import TrainState, init_state, make_train_step
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
@@ -29,6 +29,12 @@ from r23d_jax.weights.card import Card
 def steps_of(config: ConfigDict, videos: int) -> int:
     """Returns the steps of a whole run of this config on `videos` training videos."""
     return config.steps or max(1, math.ceil(config.epochs * videos / config.batch_size))
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a `UserError` for a loss, optimizer, schedule or argument that does not exist, before anything is done."""
+    losses.create(config)
+    optim.create(config, optim.schedule(config, total_steps=100, steps_per_epoch=10.0), {"fc.kernel": 1.0})
 
 
 def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: Card | None) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def test_the_studys_rows_in_order_with_what_was_measured(tmp_path):
     assert not any("/data/" in cell.text for row in made.rows for cell in row)
     notes = "\n".join(made.notes)
     assert "random numbers under the published file's tensor names" in notes
+    assert "clip.frames=8 (64), clip.resize=[36, 48] (256), clip.size=32 (224), model.width=16 (64)" in notes
     top1 = list(made.header).index("Top-1 %")
     assert all(fake_run.PROTOCOL in row[top1].notes for row in made.rows[1:5])
     # Every figure of the study comes with what is to be known of it.
