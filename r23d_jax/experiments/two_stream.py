@@ -116,9 +116,10 @@ def _open(jobs: Mapping[str, ConfigDict]) -> dict[str, records.VideoDataset]:
         datasets[name] = dataset
     differ = sorted(tested["rgb"] ^ tested["flow"])
     if differ:
+        both, part = f"{datasets['rgb'].full_name} and {datasets['flow'].full_name}", config.eval.part
         raise UserError(
-            f"{datasets['rgb'].full_name} and {datasets['flow'].full_name}: {len(differ)} {config.eval.part} videos of "
-            f"split {config.dataset.split} are in one of them only ({differ[0][0]}, for one); build both from the same videos"
+            f"{both}: {len(differ)} {part} videos of split {config.dataset.split} are in one of them only "
+            f"({differ[0][0]}, for one); build both from the same videos"
         )
     return datasets
 
