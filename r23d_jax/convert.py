@@ -1,4 +1,4 @@
-"""Weights in and out:
+"""Imports and exports weights:
 
     python -m r23d_jax.convert SOURCE DEST [--arch NAME] [--labels FILE]
 
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("dest", nargs="?", help="new checkpoint folder; or .pth or .safetensors from one of ours")
     parser.add_argument(
-        "--arch", help="network, where it is not to be recognised; another than the source's: transplant or inflate"
+        "--arch", help="network (default: recognised); another than the source's means transplanting or inflating"
     )
-    parser.add_argument("--labels", metavar="FILE", help="class names, one a line in the order of the logits")
+    parser.add_argument("--labels", metavar="FILE", help="class names, one per line in the order of the logits")
     parser.add_argument("--in-channels", type=int, metavar="N", help="2 to start an optical-flow network from RGB")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
     parser.add_argument("--list", action="store_true", help="list the published weights and stop")

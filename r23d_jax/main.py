@@ -13,10 +13,10 @@ from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted, exit_on_signal
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and the `key=value` overrides."""
+    """Returns the flags, and the `key=value` overrides of the config."""
     parser = Parser(prog="python -m r23d_jax.main", description=__doc__.strip("`"))
     parser.add_argument("--config", required=True, help="a config file, or the name of one of configs/")
-    parser.add_argument("--workdir", required=True, type=Path, help="where the run lives; the same one resumes")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run; an existing run is resumed")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
     parser.add_argument(
         "--which",
@@ -32,7 +32,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def main() -> int:
     flags, overrides = parse(sys.argv[1:])
-    # One of several cannot tell the others before it has joined them: until then a signal ends it, and they miss it.
+    # A process of several cannot inform the others before it has joined them; until then a signal just ends it.
     alone = launch.place(flags, os.environ) is None
     try:
         with exit_on_signal() if alone else contextlib.nullcontext():
@@ -48,7 +48,7 @@ def _main(flags: argparse.Namespace, overrides: list[str]) -> int:
     if flags.workdir.exists() and not flags.workdir.is_dir():
         raise UserError(f"--workdir {flags.workdir}: is a file")
 
-    from r23d_jax.experiments.run import run  # after the flags: these import JAX
+    from r23d_jax.experiments.run import run  # here, because these import JAX
     from r23d_jax.runtime.compile import enable_cache
 
     enable_cache()

@@ -29,7 +29,7 @@ def add_shared_arguments(command: argparse.ArgumentParser) -> None:
         help="K clips spread over the video, or every non-overlapping one (dense, the default)",
     )
     command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="to compute in")
-    command.add_argument("--batch", type=positive, default=0, metavar="N", help="clips at a time (default: 4 to 16)")
+    command.add_argument("--batch", type=positive, default=0, metavar="N", help="clips per batch (default: 4 to 16)")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
