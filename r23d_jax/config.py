@@ -53,7 +53,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Args:
       source: path of a config file, or the name of one in configs/ (`r23d`); the part after a colon is passed to the
-        file's `get_config` (`configs/rows.py:row5`).
+        file's `get_config` (`configs/rows.py:5`).
       overrides: `key=value`, with dots for nested keys.
 
     Raises:

@@ -43,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.dest is None:
         parser.error("SOURCE and DEST are needed (or --list)")
-    notes = _out(args) if is_ours(args.source) else _in(args)
+    notes = _export(args) if is_ours(args.source) else _import(args)
     print("\n".join(notes))
     return 0
 
 
-def _in(args: argparse.Namespace) -> list[str]:
+def _import(args: argparse.Namespace) -> list[str]:
     dest = Path(args.dest)
     if dest.suffix in exporting.ENDINGS:
         raise UserError(f"{dest}: {args.source} is not a checkpoint of ours: convert it to a folder first, then back")
@@ -60,7 +60,7 @@ def _in(args: argparse.Namespace) -> list[str]:
     return [*imported.notes, f"wrote {dest}: {imported.card.arch}, {imported.card.init}"]
 
 
-def _out(args: argparse.Namespace) -> list[str]:
+def _export(args: argparse.Namespace) -> list[str]:
     if Path(args.dest).suffix not in exporting.ENDINGS:
         endings = " or ".join(exporting.ENDINGS)
         raise UserError(

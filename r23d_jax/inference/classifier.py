@@ -329,7 +329,7 @@ class Classifier:
 
     def _bind(self, function):
         def run(weights, video):
-            with convolution.compiled_soon():  # the program runs for a few videos only
+            with convolution.quick_compilation():  # the program runs for a few videos only
                 return function(weights, weights, video)
 
         compiled = jax.jit(run, compiler_options=convolution.compiler_options())

@@ -19,7 +19,7 @@ from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.weights.card import Card
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-_SQUEEZED = 0.02  # relative difference of aspect ratios above which frames count as distorted
+_ASPECT_TOLERANCE = 0.02  # relative difference of aspect ratios above which frames count as distorted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _decoded(card: Card, size: tuple[int, int] | None) -> tuple[int, int]:
     size = size or stored
     # Resizing to a fixed height and width allows frames of any aspect ratio.
     if not isinstance(card.preprocessing.resize, tuple):
-        if abs(size[1] / size[0] / (stored[1] / stored[0]) - 1) > _SQUEEZED:
+        if abs(size[1] / size[0] / (stored[1] / stored[0]) - 1) > _ASPECT_TOLERANCE:
             raise UserError(f"--size {_text(size)}: the weights were trained on frames brought to {_text(stored)}")
     return size
 

@@ -82,7 +82,7 @@ def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
     transform = jax.jit(clip_transforms.eval_transform(spec, options.crops, config.dtype))
     one_hot = np.eye(len(dataset.class_names), dtype=np.float32)
     found: list[Clip] = []
-    for plan in map(_middle, plans):
+    for plan in map(_middle_views, plans):
         with loader.eval_batches(dataset, plan, batch_size=min(len(plan), 8), threads=config.workers) as stream:
             for batch in stream:
                 video = jax.device_get(transform(batch["frames"], batch["size"], batch["crop"]))
@@ -91,7 +91,7 @@ def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
     return found
 
 
-def _middle(plan: views.Views) -> views.Views:
+def _middle_views(plan: views.Views) -> views.Views:
     """Returns the middle view of each video."""
     of_video = np.split(np.arange(len(plan)), np.flatnonzero(np.diff(plan.video)) + 1)
     middle = [rows[len(rows) // 2] for rows in of_video]

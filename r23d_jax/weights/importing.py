@@ -154,7 +154,7 @@ def _networks(
             raise UserError(f"{origin}: {family.name} weights cannot become {chosen}, only {', '.join(family.archs)}")
         return None, chosen
     try:
-        if named is not None and _is_meant(named, shapes, family):
+        if named is not None and _is_named_network(named, shapes, family):
             return named.name, arch
         theirs = architecture.recognise(shapes, family.archs, origin)
     except UserError as error:
@@ -164,7 +164,7 @@ def _networks(
     return theirs, arch or theirs
 
 
-def _is_meant(named: Architecture, shapes: Shapes, family: Family) -> bool:
+def _is_named_network(named: Architecture, shapes: Shapes, family: Family) -> bool:
     """Returns whether the weights are of the named network, in its published size or in one that nobody published."""
     if named.fits(shapes, any_size=False):
         return True

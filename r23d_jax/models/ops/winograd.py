@@ -35,13 +35,13 @@ _PIECE = 6272  # most positions in a piece: two frames of 56x56
 
 
 def spatial(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """kt x 3 x 3 of stride 1 and padding up to 2: tiles over height and width, summed over the kernel's frames."""
+    """Computes kt x 3 x 3 of stride 1 and padding up to 2: tiles over space, summed over the kernel's frames."""
     _refuse(kernel.shape[1:3] != (_TAPS, _TAPS), kernel, strides, padding)
     return _convolve(x, kernel, _SPACE, padding)
 
 
 def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """3 x 1 x 1 of stride 1 and padding up to 2 in time only: tiles over time."""
+    """Computes 3 x 1 x 1 of stride 1 and padding up to 2 in time only: tiles over time."""
     _refuse(kernel.shape[:3] != (_TAPS, 1, 1) or any(padding[1] + padding[2]), kernel, strides, padding)
     return _convolve(x, kernel, _TIME, padding)
 
