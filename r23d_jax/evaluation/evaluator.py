@@ -134,16 +134,12 @@ class Evaluator:
         which: str = "last checkpoint, not chosen by test score",
         before_batch: Callable[[], None] = lambda: None,
     ):
-        """Evaluates weights.
+        """Returns the content of `results.json` and the predictions of flat, replicated weights.
 
         Args:
-          weights: flat, replicated over the mesh.
+          weights, before_batch: as in `evaluate`.
           step, init: of the weights, for the results.
           which: describes the weights in the protocol.
-          before_batch: as in `evaluate`.
-
-        Returns:
-          The content of `results.json`, and the predictions.
         """
         config, options = self._config, self._config.eval
         predictions = evaluate(

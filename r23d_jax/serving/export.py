@@ -75,12 +75,7 @@ def compare(
 
 
 def write_stablehlo(made: Any, folder: Path) -> tuple[str | None, Callable]:
-    """Writes the program.
-
-    Returns:
-      The platform to try it on here (None if there is none), and a function that runs the file: list of batches ->
-      list of logits.
-    """
+    """Writes the program; returns the platform to try it on here, if any, and a function that runs the written file."""
     from jax import export
 
     path = folder / PROGRAM

@@ -62,11 +62,7 @@ def training(config: ConfigDict, dataset: Dataset, count: int, first_step: int =
 
 
 def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
-    """Returns the middle view of each of `count` videos spread evenly over the evaluated part of the split.
-
-    Args:
-      config, dataset, count: as in `training`.
-    """
+    """Returns the middle view of each of `count` videos spread evenly over the evaluated part of the split."""
     spec, options = from_config(config, dataset.channels, dataset.flow), config.eval
     positions = dataset.subset(config.dataset.split, options.part)
     chosen = np.unique(np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int))

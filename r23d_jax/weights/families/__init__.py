@@ -16,11 +16,7 @@ FAMILIES: tuple[Family, ...] = ()
 
 
 def register(*new: Family) -> None:
-    """Adds families.
-
-    Raises:
-      ValueError: a name is taken.
-    """
+    """Adds families; raises a `ValueError` if a name is taken."""
     global FAMILIES
     for family in new:
         if family.name in {known.name for known in FAMILIES}:
