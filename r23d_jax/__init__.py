@@ -5,8 +5,8 @@
     clf.predict("video.mp4", top=5)
     results = r23d_jax.train("r23d", "runs/r23d")
 
-Importing this package takes no time: what is behind these functions, and the modules below, are imported when they
-are first used. No import starts a JAX backend or needs TensorFlow or PyTorch.
+Importing this package is fast: everything behind these functions, and the submodules, are imported on first use. No
+import starts a JAX backend or needs TensorFlow or PyTorch.
 """
 
 import importlib
@@ -51,10 +51,10 @@ def load(source: str | Path, **options: Any) -> "Classifier":
       **options: which, arch, labels, dtype: see `inference.classifier.load`.
 
     Returns:
-      A `Classifier`: `predict`, `features`, `transform`, `card`, `labels`.
+      A `Classifier`, with `predict`, `features`, `transform`, `card` and `labels`.
 
     Raises:
-      UserError: there is none, it is damaged, or it does not fit.
+      UserError: the source is missing, damaged or of no known network.
     """
     from r23d_jax.inference import classifier
 
@@ -67,20 +67,20 @@ def train(
     overrides: Mapping[str, Any] | Sequence[str] = (),
     dataset: "Dataset | None" = None,
 ) -> dict[str, Any]:
-    """Trains and evaluates what a config says in `workdir`, or continues what was begun there.
+    """Trains and evaluates a config in `workdir`, or resumes the run there.
 
     Args:
-      config: a config file, the name of one of configs/ (`r23d`), or a `ConfigDict`.
-      workdir: created if need be; checkpoints, log, results and report are written there.
-      overrides: other values for keys, `{"clip.frames": 8}` or `["clip.frames=8"]`.
-      dataset: clips of your own, see `data.dataset.Dataset`; by default the set that the config names.
+      config: a config file, the name of one in configs/ (`r23d`), or a `ConfigDict`.
+      workdir: created if missing; checkpoints, log, results and report are written there.
+      overrides: values for keys, `{"clip.frames": 8}` or `["clip.frames=8"]`.
+      dataset: your own data, see `data.dataset.Dataset`; by default the data set that the config names.
 
     Returns:
-      What `results.json` holds.
+      The content of `results.json`.
 
     Raises:
-      UserError: for anything the user can mend; also when the loss is no longer finite.
-      Interrupted: after SIGINT or SIGTERM, when the state is saved; the same call continues.
+      UserError: bad config, data or weights; a workdir of another config; or a loss that is not finite.
+      Interrupted: SIGINT or SIGTERM was received and the state is saved; the same call continues.
     """
     from r23d_jax.experiments import run
 
@@ -91,11 +91,11 @@ def open_dataset(data_dir: str | Path, name: str = "tfds_ucf101") -> "VideoDatas
     """Opens a data set that `tfds build` has built.
 
     Args:
-      data_dir: what `tfds build --data_dir` was given.
-      name: "tfds_ucf101/rgb128" and the like where several are built.
+      data_dir: as in `tfds build --data_dir`.
+      name: such as "tfds_ucf101/rgb128"; needed if several are built.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: the data set is missing or damaged.
     """
     from r23d_jax.data import records
 
@@ -103,7 +103,7 @@ def open_dataset(data_dir: str | Path, name: str = "tfds_ucf101") -> "VideoDatas
 
 
 def list_models() -> list[str]:
-    """Returns the names that `create_model` and `config.arch` take."""
+    """Returns the names for `create_model` and `config.arch`."""
     from r23d_jax import models
 
     return list(models.NAMES)
@@ -119,7 +119,7 @@ def create_model(name: str, num_classes: int = 400, *, seed: int = 0, **options:
       **options: frames, in_channels, dropout, dtype, width, layers, bn_epsilon: see `models.create`.
 
     Raises:
-      UserError: unknown name, or arguments no network can have.
+      UserError: the name is unknown, or the network does not take the arguments.
     """
     from flax import nnx
 

@@ -1,7 +1,7 @@
 """`python -m r23d_jax.benchmark [--config FILE | --arch NAME --batch N --clip 16x112x112 --dtype float32]`
 
-Measures loader, transfer to the device and step apart, with the training step and the loader of a real run, and
-says which of them is the slowest. Rates are medians over rounds, the compilation left out and told by itself.
+Measures loader, transfer to the device and step separately, with the training step and the loader of a real run, and
+names the slowest. Rates are medians over rounds, without compilation, which is reported separately.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from r23d_jax.training.speed import PARTS, measure, summary_lines
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and the `key=value` overrides."""
+    """Returns the flags, and the `key=value` overrides of the config."""
     description = __doc__.split("\n\n")[1]
     parser = Parser(prog="python -m r23d_jax.benchmark", description=description)
     parser.add_argument("--config", default="common", help="a config file, or the name of one of configs/")
-    parser.add_argument("--arch", help="instead of the config's network")
-    parser.add_argument("--batch", type=positive, metavar="N", help="clips a step")
+    parser.add_argument("--arch", help="network instead of the config's")
+    parser.add_argument("--batch", type=positive, metavar="N", help="clips per step")
     parser.add_argument("--clip", metavar="TxHxW", help="the network's input: 16x112x112")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="to compute in")
     parser.add_argument("--only", choices=PARTS, help="measure this part alone")
@@ -40,13 +40,13 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         frames, side = clip_size(flags.clip)
         overrides += [f"clip.frames={frames}", f"clip.size={side}"]
         if not any(override.startswith("clip.resize=") for override in overrides):
-            # As much larger than the crop as the published networks have it: 128x171 for 112.
+            # The ratio of the published networks: 128x171 for a crop of 112.
             overrides.append(f"clip.resize={round(side * 128 / 112)},{round(side * 171 / 112)}")
     return flags, overrides
 
 
 def clip_size(text: str) -> tuple[int, int]:
-    """Frames and side of `--clip`, "16x112x112"."""
+    """Returns frames and side of a `--clip` such as "16x112x112"."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(re.fullmatch("[1-9][0-9]{0,4}", part) for part in parts) or parts[1] != parts[2]:
         raise UserError(f"--clip {text}: write frames, height and width, for example 16x112x112; frames are square")

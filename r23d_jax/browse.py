@@ -1,9 +1,9 @@
 """`python -m r23d_jax.browse --config FILE --out sheet.png [--clips N] [--part train|test] [--config.key=value ...]`
 `python -m r23d_jax.browse --data_dir DIR [--name tfds_ucf101/rgb] [--json FILE]`
 
-Looks at data before a network does. With --config: a picture of clips exactly as a run of that config sees them, the
-first of its first batch, augmentation included; frames are those of the very arrays the network is fed. With
---data_dir: what a built data set holds, by class and split, and what was lost in building it.
+Inspects data before training. With --config: draws the first clips of a run's first batch, exactly as the network
+gets them, including augmentation. With --data_dir: summarises a built data set by class and split, and what was lost
+in building it.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from r23d_jax.runtime.files import write_json
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, but for the overrides."""
+    """Returns the parser of the command line without overrides."""
     command = Parser(prog="python -m r23d_jax.browse", description=__doc__.split("\n\n")[1])
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", help="a config file, or the name of one of configs/; draws its clips to --out")
@@ -53,7 +53,7 @@ def main() -> None:
 
 def _summarise(flags: argparse.Namespace) -> None:
     from r23d_jax.data.records import VideoDataset
-    from r23d_jax.viz import dataset_summary  # these import what --help does not need
+    from r23d_jax.viz import dataset_summary  # here, so that --help is fast
 
     facts = dataset_summary.summarise(VideoDataset.open(flags.data_dir, flags.name))
     if flags.json:
@@ -94,7 +94,7 @@ def _draw(flags: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _augmentation(config: Any) -> str:
-    """What is random, in a few words."""
+    """Describes the augmentation in one line."""
     options = config.augment
     crop = {"multi_scale": f" ({', '.join(f'{scale:.2g}' for scale in options.scales)})"}.get(options.crop, "")
     also = [name for name, value in options.items() if isinstance(value, float) and value]

@@ -1,7 +1,7 @@
 """`tfds build tfds_ucf101` from any folder.
 
-The `tfds` command finds the builder in a checkout's folder. This hands its path to that command, with all
-arguments as they are:
+The `tfds` command only finds the builder in a checkout's folder. This runs it with the builder's path and unchanged
+arguments:
 
     r23d build --manual_dir=DIR --data_dir=OUT [--config NAME|JSON] [...]
 """
@@ -15,7 +15,7 @@ from r23d_jax.errors import Parser, UserError, run_command
 
 
 def main() -> None:
-    """Becomes the `tfds` process.
+    """Replaces this process by `tfds`.
 
     Raises:
       UserError: TensorFlow Datasets is not installed.

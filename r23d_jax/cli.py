@@ -1,4 +1,4 @@
-"""The `r23d` command: a verb for every job. Only the module of the verb that was given is imported.
+"""The `r23d` command. Only the module of the given verb is imported.
 
 r23d VERB [arguments]
 r23d VERB --help
@@ -15,7 +15,7 @@ from r23d_jax.errors import UserError
 
 
 class _Verb(NamedTuple):
-    """A module with a `main()`, the flags that the verb stands for, and what it does in one line."""
+    """A module with a `main()`, its help line, and flags that the verb sets."""
 
     module: str
     what: str
@@ -24,27 +24,27 @@ class _Verb(NamedTuple):
 
 VERBS = {
     "build": _Verb("build", "build a data set of a folder of videos: `tfds build tfds_ucf101` from any folder"),
-    "train": _Verb("main", "train a network and score it, or go on where a run was stopped", ("--mode", "train")),
-    "eval": _Verb("main", "score a checkpoint or published weights over every test video", ("--mode", "eval")),
-    "predict": _Verb("predict", "say what is done in video files"),
-    "features": _Verb("features", "write what a stage of the network makes of video files"),
-    "convert": _Verb("convert", "take over weights from PyTorch, TensorFlow and Caffe2, and give them back"),
-    "two-stream": _Verb("two_stream", "put an RGB and an optical-flow network's scores together"),
-    "study": _Verb("study", "train every network of a ladder under one recipe, with several seeds"),
-    "table": _Verb("table", "write one table of many results, each with its protocol"),
+    "train": _Verb("main", "train and evaluate a network, or resume a run", ("--mode", "train")),
+    "eval": _Verb("main", "evaluate a checkpoint or published weights on every test video", ("--mode", "eval")),
+    "predict": _Verb("predict", "classify the actions in video files"),
+    "features": _Verb("features", "extract features of video files from a stage of the network"),
+    "convert": _Verb("convert", "import weights from PyTorch, TensorFlow and Caffe2, and export them to PyTorch"),
+    "two-stream": _Verb("two_stream", "fuse the scores of an RGB and an optical-flow network"),
+    "study": _Verb("study", "train a series of networks with one recipe and several seeds"),
+    "table": _Verb("table", "write a table of results, each with its protocol"),
     "report": _Verb("report.__main__", "write the report.html of a run again"),
-    "browse": _Verb("browse", "draw clips as a network sees them, or sum up a data set that was built"),
+    "browse": _Verb("browse", "draw clips as a network gets them, or summarise a built data set"),
     "models": _Verb("models.__main__", "list the networks with their size and cost"),
     "export": _Verb("export", "write a network as StableHLO or as a TensorFlow SavedModel"),
-    "benchmark": _Verb("benchmark", "measure loader, transfer and training step apart"),
+    "benchmark": _Verb("benchmark", "measure loader, transfer and training step separately"),
 }
 
 
 def main() -> int | None:
-    """Hands the command line to the verb's module.
+    """Runs the verb's module with the rest of the command line.
 
     Raises:
-      UserError: no verb, or an unknown one.
+      UserError: the verb is missing or unknown.
     """
     program = "python -m r23d_jax" if sys.argv[0].endswith("__main__.py") else "r23d"
     given, *rest = sys.argv[1:] or [""]
@@ -69,7 +69,7 @@ def main() -> int | None:
 
 
 def run() -> None:
-    """The installed command."""
+    """Entry point of the installed command."""
     errors.run_command(main)
 
 

@@ -1,4 +1,4 @@
-"""Config files: found by path or name, changed by `--config.key=value`, checked, and then locked."""
+"""Config files: loads them by path or name, applies `--config.key=value`, and checks and locks them."""
 
 import ast
 import difflib
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax.errors import UserError
 
-# In a checkout the configs stand beside the package, after `pip install` inside it.
+# The configs are beside the package in a checkout, and inside it after `pip install`.
 _HERE = Path(__file__).resolve().parent
 CONFIG_DIR = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent / "configs"
 
@@ -21,7 +21,7 @@ CONFIG_DIR = _HERE / "configs" if (_HERE / "configs").is_dir() else _HERE.parent
 STREAMS = ("rgb", "flow")
 _OF_ONE_STREAM = tuple(f"{stream}." for stream in STREAMS)
 
-# Keys that take more than the type of their default.
+# Keys that accept other types than that of their default.
 _ALTERNATIVES = {"clip.resize": (int, tuple), "eval.views": (int, str)}
 _CHOICES = {
     "dtype": ("float32", "bfloat16"),
@@ -42,7 +42,7 @@ _AT_LEAST_ZERO = (
 _BELOW_ONE = "model.dropout label_smoothing ema optimizer.momentum".split()
 _SHARE = "augment.flip optimizer.layer_decay".split()
 
-# Below these, keys are what the optimizer or schedule of that name takes; whoever calls it checks them.
+# Arguments of the network, the optimizer and the schedule, which are checked when those are created.
 _FREE_FORM = ("model.arguments.", "optimizer.arguments.", "schedule.arguments.")
 _FREE_KINDS = (bool, int, float, str, tuple, type(None))
 
@@ -51,23 +51,23 @@ def load(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads a config, applies the overrides in order, checks every value and locks it.
 
     Args:
-      source: path of a config file, or the name of one of the project's (`r23d`); what follows a colon
-        is handed to the file's `get_config` (`configs/study.py:row5`).
+      source: path of a config file, or the name of one in configs/ (`r23d`); the part after a colon is passed to the
+        file's `get_config` (`configs/rows.py:5`).
       overrides: `key=value`, with dots for nested keys.
 
     Raises:
-      UserError: no such file, no such key, or a value of the wrong type or out of range.
+      UserError: there is no such file or key, or a value is of the wrong type or out of range.
     """
     name, _, argument = source.partition(":")
     return changed(_get_config(_find(name), argument), overrides)
 
 
 def changed(config: ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
-    """A config with other values for keys, checked and locked; arguments and errors as `load`."""
+    """Returns a copy of a config with overrides applied, checked and locked; see `load`."""
     config = config.copy_and_resolve_references().unlock()
     for override in overrides:
         if config.streams and override.startswith(_OF_ONE_STREAM):
-            continue  # `load_streams` has it
+            continue  # for `load_streams`
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"--config.{key}: no value; write --config.{key}=VALUE")
@@ -77,20 +77,19 @@ def changed(config: ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def jobs(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, ConfigDict]:
-    """The networks that a config trains: itself, or those of its streams."""
+    """Returns the configs of the networks to train: those of the streams, or `{"one": config}`."""
     return load_streams(config, overrides) if config.streams else {"one": config}
 
 
 def load_streams(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, ConfigDict]:
-    """The configs that `config.streams` names, as `{"rgb": ..., "flow": ...}`.
+    """Loads the configs that `config.streams` names, as `{"rgb": ..., "flow": ...}`.
 
     Args:
       config: from `load`, with streams.
-      overrides: those of the command line. They hold for both streams, and with `rgb.` or `flow.` before the
-        key for one.
+      overrides: apply to both streams, or to one with the prefix `rgb.` or `flow.`.
 
     Raises:
-      UserError: as `load`; and for a data set that is to be both streams'.
+      UserError: as `load`; also if an override sets one data set for both streams.
     """
     found = {}
     for stream, source in zip(STREAMS, config.streams, strict=True):
@@ -115,10 +114,10 @@ def load_streams(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str,
 
 
 def from_flat(flat: Mapping[str, Any]) -> ConfigDict:
-    """The config that a run's `config.json` holds; keys it lacks have their defaults, keys unknown here are left out.
+    """Returns the config of a run's `config.json`; missing keys have their defaults, unknown keys are ignored.
 
     Raises:
-      UserError: a value that cannot work.
+      UserError: a value is invalid.
     """
     config = _get_config(CONFIG_DIR / "common.py", "")
     free = [key for key in flat if isinstance(key, str) and key.startswith(_FREE_FORM)]
@@ -130,7 +129,7 @@ def from_flat(flat: Mapping[str, Any]) -> ConfigDict:
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command line parted into its other arguments and the `key=value` of every `--config.key=value`."""
+    """Splits a command line into other arguments and the `key=value` of every `--config.key=value`."""
     others, overrides = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -143,7 +142,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """`{"clip.frames": 16, ...}`: every key with dots, tuples as they are."""
+    """Returns `{"clip.frames": 16, ...}`, with dots for nested keys."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
@@ -154,7 +153,7 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 
 def set_key(config: ConfigDict, key: str, text: str) -> None:
-    """Sets one dotted key from its text on the command line, converted to the key's type."""
+    """Sets a dotted key from text, converted to the key's type."""
     flat = flatten(config)
     if key.startswith(_FREE_FORM):
         _set(config, key, _parse_free(text))
@@ -176,7 +175,7 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
 
 
 def validate(config: ConfigDict) -> None:
-    """Raises a `UserError` that names the first key whose value cannot work."""
+    """Raises a `UserError` that names the first key with an invalid value."""
     flat, defaults = flatten(config), flatten(_get_config(CONFIG_DIR / "common.py", ""))
     for key, value in flat.items():
         free = key.startswith(_FREE_FORM)
@@ -273,7 +272,7 @@ def _get_config(path: Path, argument: str) -> ConfigDict:
 
 
 def _parse(key: str, default: Any, text: str) -> Any:
-    """The text as a value of the type of the key's default."""
+    """Converts text to the type of the key's default."""
     kinds = _kinds(key, default)
     if kinds == (str,):
         return text
@@ -300,7 +299,7 @@ def _parse(key: str, default: Any, text: str) -> Any:
 
 
 def _parse_free(text: str) -> Any:
-    """The text as the number, tuple, truth value or None that it reads as, else as it is."""
+    """Converts text to a number, tuple, bool or None if it is a literal of one, else returns it."""
     try:
         value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     except (ValueError, SyntaxError, MemoryError, RecursionError):

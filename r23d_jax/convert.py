@@ -1,4 +1,4 @@
-"""Weights in and out:
+"""Imports and exports weights:
 
     python -m r23d_jax.convert SOURCE DEST [--arch NAME] [--labels FILE]
 
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("dest", nargs="?", help="new checkpoint folder; or .pth or .safetensors from one of ours")
     parser.add_argument(
-        "--arch", help="network, where it is not to be recognised; another than the source's: transplant or inflate"
+        "--arch", help="network (default: recognised); another than the source's means transplanting or inflating"
     )
-    parser.add_argument("--labels", metavar="FILE", help="class names, one a line in the order of the logits")
+    parser.add_argument("--labels", metavar="FILE", help="class names, one per line in the order of the logits")
     parser.add_argument("--in-channels", type=int, metavar="N", help="2 to start an optical-flow network from RGB")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
     parser.add_argument("--list", action="store_true", help="list the published weights and stop")
@@ -43,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.dest is None:
         parser.error("SOURCE and DEST are needed (or --list)")
-    notes = _out(args) if is_ours(args.source) else _in(args)
+    notes = _export(args) if is_ours(args.source) else _import(args)
     print("\n".join(notes))
     return 0
 
 
-def _in(args: argparse.Namespace) -> list[str]:
+def _import(args: argparse.Namespace) -> list[str]:
     dest = Path(args.dest)
     if dest.suffix in exporting.ENDINGS:
         raise UserError(f"{dest}: {args.source} is not a checkpoint of ours: convert it to a folder first, then back")
@@ -60,7 +60,7 @@ def _in(args: argparse.Namespace) -> list[str]:
     return [*imported.notes, f"wrote {dest}: {imported.card.arch}, {imported.card.init}"]
 
 
-def _out(args: argparse.Namespace) -> list[str]:
+def _export(args: argparse.Namespace) -> list[str]:
     if Path(args.dest).suffix not in exporting.ENDINGS:
         endings = " or ".join(exporting.ENDINGS)
         raise UserError(

@@ -1,9 +1,9 @@
 """`python -m r23d_jax.export --checkpoint DIR --out DEST [--format stablehlo|savedmodel] [--platforms cpu,cuda,tpu]`
 
-Writes a checkpoint's network, weights included, for use without this package: as StableHLO, which JAX and every XLA
-runtime take, or as a TensorFlow SavedModel. A batch may have any size. With --with-preprocessing it takes decoded
-uint8 frames, and resizes, crops and normalises them itself. What was written is loaded again and compared with the
-network, on a video's clips or on random ones; if the logits differ, it is removed.
+Exports a checkpoint's network with its weights for use without this package: as StableHLO, for JAX and every XLA
+runtime, or as a TensorFlow SavedModel. Batches may have any size. With --with-preprocessing the export takes decoded
+uint8 frames, and resizes, crops and normalises them. The export is loaded again and compared with the network on a
+video's clips or on random ones; if the logits differ, it is removed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from r23d_jax.serving.export import (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     command = Parser(prog="python -m r23d_jax.export", description=__doc__.split("\n\n")[1])
     command.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir or a checkpoint folder")
     command.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
@@ -32,10 +32,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--format", choices=FORMATS, default="stablehlo", help="savedmodel needs TensorFlow")
     command.add_argument("--platforms", default="cpu,cuda,tpu", metavar="LIST", help="some of cpu, cuda, rocm and tpu")
     command.add_argument("--with-preprocessing", action="store_true", help="take decoded uint8 frames")
-    command.add_argument("--size", metavar="HxW", help="of the frames, where the checkpoint leaves that open")
-    command.add_argument("--frames", type=int, default=0, metavar="N", help="in a clip, where it takes whole videos")
+    command.add_argument("--size", metavar="HxW", help="of the frames, if the checkpoint has no size")
+    command.add_argument(
+        "--frames", type=int, default=0, metavar="N", help="in a clip, if the checkpoint takes whole videos"
+    )
     command.add_argument("--dtype", choices=tuple(TOLERANCE), default="float32", help="to compute in")
-    command.add_argument("--check", metavar="VIDEO", help="compare on its clips; without, on random ones")
+    command.add_argument("--check", metavar="VIDEO", help="compare on its clips (default: on random ones)")
     command.add_argument(
         "--tolerance",
         type=float,
@@ -53,7 +55,7 @@ def main() -> None:
         raise UserError(f"--out {flags.out}: exists already; name a folder that does not, or remove it first")
     if flags.frames < 0:
         raise UserError(f"--frames {flags.frames}: must be at least 1")
-    from r23d_jax.serving import portable, savedmodel  # these import JAX, which --help does not need
+    from r23d_jax.serving import portable, savedmodel  # here, so that --help does not import JAX
     from r23d_jax.weights import loading
 
     if flags.format == "savedmodel":

@@ -1,9 +1,9 @@
 """`python -m r23d_jax.features --checkpoint DIR --out DIR VIDEO... [--layer NAME]`
 
-Writes what one stage of the network makes of every clip, one .npz a video: `features` float32 [clips, D],
-`start_seconds` [clips], `fps`, `checkpoint_sha256`, `layer` and `protocol`. A map over time and space is
-averaged; with --no-pool it is kept, [clips, time, height, width, D]. Folders are mirrored below --out. Files
-that are finished are left alone, and none is ever half written: the same command continues.
+Extracts the output of one stage of the network for every clip, one .npz per video: `features` float32 [clips, D],
+`start_seconds` [clips], `fps`, `checkpoint_sha256`, `layer` and `protocol`. Maps over time and space are averaged;
+with --no-pool they are kept, [clips, time, height, width, D]. Folders are mirrored below --out. Files are written
+atomically and finished ones are skipped, so the same command resumes.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from r23d_jax.runtime.console import Reporter, add_shared_arguments
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     description = __doc__.split("\n\n")[1]
     command = Parser(prog="python -m r23d_jax.features", description=description)
     add_shared_arguments(command)
     command.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the .npz files")
     command.add_argument("--layer", default="pool", help="stem, layer1 and so on; pool, the last, is the default")
-    command.add_argument("--no-pool", action="store_true", help="keep a map's time and space")
+    command.add_argument("--no-pool", action="store_true", help="do not average maps over time and space")
     return command
 
 
@@ -44,7 +44,7 @@ def main() -> int:
     enable_cache()
     clf = classifier.load(flags.checkpoint, which=flags.which, dtype=flags.dtype)
     options = {"layer": flags.layer, "pool": not flags.no_pool, "clips": flags.clips or "dense"}
-    clf.stage(flags.layer, True)  # an unknown layer is told before any video is looked at
+    clf.stage(flags.layer, True)  # reports an unknown layer before any video is read
     fixed = {
         "checkpoint_sha256": clf.card.tensors_sha256,
         "layer": flags.layer,
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def is_finished(path: Path, fixed: dict[str, str]) -> bool:
-    """Whether the file is whole and of the same checkpoint, layer and protocol."""
+    """Returns whether the file is intact and of the same checkpoint, layer and protocol."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}  # reading checks every member's CRC
@@ -82,7 +82,7 @@ def is_finished(path: Path, fixed: dict[str, str]) -> bool:
 
 
 def save(path: Path, arrays: dict[str, np.ndarray | str]) -> None:
-    """Writes an .npz whole or not at all."""
+    """Writes an .npz atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:

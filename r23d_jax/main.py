@@ -13,10 +13,10 @@ from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted, exit_on_signal
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and the `key=value` overrides."""
+    """Returns the flags, and the `key=value` overrides of the config."""
     parser = Parser(prog="python -m r23d_jax.main", description=__doc__.strip("`"))
     parser.add_argument("--config", required=True, help="a config file, or the name of one of configs/")
-    parser.add_argument("--workdir", required=True, type=Path, help="where the run lives; the same one resumes")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run; an existing run is resumed")
     parser.add_argument("--mode", choices=("train", "eval"), default="train")
     parser.add_argument(
         "--which",
@@ -48,7 +48,7 @@ def _main(flags: argparse.Namespace, overrides: list[str]) -> int:
     if flags.workdir.exists() and not flags.workdir.is_dir():
         raise UserError(f"--workdir {flags.workdir}: is a file")
 
-    from r23d_jax.experiments.run import run  # after the flags: these import JAX
+    from r23d_jax.experiments.run import run  # here, because these import JAX
     from r23d_jax.runtime.compile import enable_cache
 
     enable_cache()

@@ -1,7 +1,7 @@
 """`python -m r23d_jax.predict --checkpoint DIR VIDEO... [--top 5] [--json FILE]`
 
-Says what is done in videos. Files, folders (searched to any depth) and patterns. Labels, frame size, frame
-rate and crop come with the checkpoint. A video's scores are the mean of its clips' softmax.
+Classifies the actions in videos, given as files, folders (searched recursively) or patterns. Labels, frame size, frame
+rate and crop come from the checkpoint. A video's scores are the mean softmax over its clips.
 """
 
 import argparse
@@ -19,18 +19,18 @@ from r23d_jax.viz import overlay, timeline
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Returns the parser of the command line."""
     description = __doc__.split("\n\n")[1]
     command = Parser(prog="python -m r23d_jax.predict", description=description)
     add_shared_arguments(command)
-    command.add_argument("--top", type=positive, default=5, metavar="K", help="labels a video (default 5)")
+    command.add_argument("--top", type=positive, default=5, metavar="K", help="labels per video (default 5)")
     command.add_argument("--json", metavar="FILE", help="write the results there; - prints them instead of the table")
     command.add_argument(
         "--annotate",
         metavar="OUT",
         help="a copy of the video with its labels, OUT.mp4 or OUT.gif; for several videos a folder of .mp4",
     )
-    command.add_argument("--cam", action="store_true", help="show in that copy where the network saw the first label")
+    command.add_argument("--cam", action="store_true", help="show the first label's class activation map in that copy")
     command.add_argument(
         "--timeline",
         metavar="OUT",
@@ -51,7 +51,7 @@ def main() -> int:
     if flags.json and flags.json != "-":
         if Path(flags.json).is_dir():
             raise UserError(f"--json {flags.json}: is a folder; name a file")
-        Path(flags.json).parent.mkdir(parents=True, exist_ok=True)  # now, not when the work is done
+        Path(flags.json).parent.mkdir(parents=True, exist_ok=True)  # fails before the work, not after
     reporter = Reporter(quiet=flags.json == "-")
     found, problems = sources.find(flags.videos)
     for problem in problems:
@@ -88,7 +88,7 @@ def _predict(flags, sliding, found, reporter) -> list[dict[str, Any]]:
 
 
 def table(answer: dict[str, Any], width: int = 30) -> str:
-    """One video's result for the terminal: a line with its name, and one a label with its bar."""
+    """Formats a video's result for the terminal: a line with its name, and a line with a bar for each label."""
     clips = answer["clips"]
     lines = [f"{answer['video']}  ({clips} clip{'s' if clips > 1 else ''})"]
     longest = max(len(row["label"]) for row in answer["top"])

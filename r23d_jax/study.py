@@ -1,9 +1,9 @@
-"""The study: every network of a ladder under one recipe, with several seeds, as a table and a plot.
+"""Trains a series of networks with one recipe and several seeds, and writes a table and a plot.
 
     python -m r23d_jax.study --config configs/study.py --workdir runs/study [--arch a,b] [--seeds 3]
 
-Networks that are one under two names are trained once. Every network and seed is a run of its own in
-WORKDIR/<network>/seed<k>: the same command continues after an interruption, and trains nothing twice.
+A network with two names is trained once. Every network and seed is a separate run in WORKDIR/<network>/seed<k>; the
+same command resumes after an interruption.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from r23d_jax.experiments.study import networks, run
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and the `key=value` overrides."""
+    """Returns the flags, and the `key=value` overrides of the config."""
     parser = Parser(prog="python -m r23d_jax.study", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--config", default="study", help="a config file, or a name of configs/ (default: study)")
-    parser.add_argument("--workdir", required=True, type=Path, help="where the study lives; the same one continues")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of the study; an existing one is resumed")
     parser.add_argument("--arch", default="", help="networks, with commas between (default: the ladder)")
     parser.add_argument("--depth", type=int, default=18, help="layers of the ladder's networks: 18, 34 or 50")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each network: seeds from config.seed on")
@@ -44,7 +44,7 @@ def main() -> int:
 
     enable_cache()
     try:
-        with exit_on_signal():  # between two runs, and before a run's first step
+        with exit_on_signal():  # outside the training loops, which handle signals themselves
             study = run(config, flags.workdir, archs, flags.seeds, flags.debug)
     except Interrupted as interrupted:
         print(f"interrupted: {interrupted}", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""A table of results, as Markdown and HTML, every number with its protocol.
+"""Writes a table of results as Markdown and HTML, every number with its protocol.
 
     python -m r23d_jax.table RESULTS... [--out table.md] [--html table.html] [--study]
 
-RESULTS are workdirs or results.json files. Those that differ in nothing but the seed are one line, with mean and
-deviation. `--study` writes the eleven rows of the study (configs/rows.py) with its figures and the published ones
+RESULTS are workdirs or results.json files. Results that differ only in the seed share a line, with mean and
+deviation. `--study` writes the eleven rows of the study (configs/rows.py), with the study's and published figures
 beside ours; a row without a result says "not measured".
 """
 

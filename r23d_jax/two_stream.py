@@ -1,10 +1,10 @@
-"""Two streams: an RGB and an optical-flow network, trained apart, and what they say together.
+"""Fuses the scores of an RGB and an optical-flow network that were trained separately.
 
     python -m r23d_jax.two_stream RGB FLOW --out DIR [--weights 1,1] [--which best|last] [--data_dir DATA]
 
 RGB and FLOW are each a workdir, a checkpoint folder or a predictions.npz. Checkpoints without predictions are
-evaluated first, into DIR/rgb and DIR/flow. Where both are workdirs of dataset.split=all, every split is fused.
-`--config.streams` trains both networks and ends here.
+evaluated first, into DIR/rgb and DIR/flow. If both are workdirs of dataset.split=all, every split is fused. A config
+with `streams` trains both networks and fuses them in the same way.
 """
 
 import argparse
@@ -20,11 +20,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
         prog="python -m r23d_jax.two_stream", description="Fuses the predictions of an RGB and a flow network."
     )
     parser.add_argument("rgb", type=Path, help="workdir, checkpoint folder or predictions.npz of the RGB network")
-    parser.add_argument("flow", type=Path, help="the same of the optical-flow network")
+    parser.add_argument("flow", type=Path, help="the same for the optical-flow network")
     parser.add_argument("--out", type=Path, required=True, help="folder for results, predictions and report")
     parser.add_argument("--weights", default="1,1", help="of RGB and flow (default: 1,1)")
     parser.add_argument("--which", choices=("best", "last"), help="checkpoint of a workdir; default: as evaluated")
-    parser.add_argument("--data_dir", help="where the data sets are now, should one be evaluated")
+    parser.add_argument("--data_dir", help="folder of the data sets, if a checkpoint has to be evaluated")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     flags = parser.parse_args(argv)
     try:

@@ -65,8 +65,8 @@ def train_batches(
       start_step: number of the first batch; the stream equals one from 0 without the batches before.
       num_steps: number of batches; None for an endless stream.
       process_index, process_count: select this host's block of rows of every batch.
-      balanced: draw every class equally often: of every C consecutive samples, C being the number of classes, each
-        class has one, in random order; the videos of a class take turns as above.
+      balanced: draw every class equally often: in every block of as many samples as there are classes, each class has
+        one, in random order; the videos of a class take turns as above.
       threads: number of decoding threads; 0 for one per core.
       processes: number of decoding processes, used instead of threads if not 0; for hosts with more than about ten
         cores.

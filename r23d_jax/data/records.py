@@ -33,7 +33,7 @@ class VideoDataset:
       full_name: "tfds_ucf101/<config>/<version>".
       class_names: in the order of the labels.
       videos: one per record, in the order of the records; the position of a video is its index here.
-      splits: "1", "2", "3", or "default".
+      splits: their names, such as "1" or "default".
       config: the builder's config.
       fingerprint: SHA-256 of the content, independent of the layout of the shards.
       canvas: largest stored height and width; smaller videos are at its top left.
@@ -96,7 +96,7 @@ class VideoDataset:
         return positions(self, split, part)
 
     def decode(self, position: int, indices: Sequence[int], out: np.ndarray) -> None:
-        """Decodes frames of one video, without holding the GIL.
+        """Decodes frames of one video; libjpeg-turbo runs without the GIL.
 
         Frames of the canvas's size are decoded in place; smaller ones are copied to the top left of zeros.
 

@@ -193,13 +193,13 @@ def _record_starts(file: int, size: int, count: int) -> list[int]:
             starts.append(_after(at, position + sizes))
         elif kind not in b"smp":  # signature, metadata, padding
             raise ValueError("transposed")
-        at = max(_end(at, _CHUNK_HEADER + data_size), at + 1)
+        at = max(_end_of(at, _CHUNK_HEADER + data_size), at + 1)
     if len(starts) != count:
         raise ValueError("fewer records than the index says")
     return starts
 
 
-def _end(position: int, length: int) -> int:
+def _end_of(position: int, length: int) -> int:
     """Returns the end of `length` bytes that start at `position`, counting the headers of the blocks in between."""
     usable = _BLOCK - _BLOCK_HEADER
     headers = (length + (position + usable - 1) % _BLOCK) // usable
@@ -208,7 +208,7 @@ def _end(position: int, length: int) -> int:
 
 def _after(position: int, length: int) -> int:
     """Returns the position of the byte `length` bytes after `position`; never inside a block's header."""
-    end = _end(position, int(length))
+    end = _end_of(position, int(length))
     return end if end % _BLOCK else end + _BLOCK_HEADER
 
 

@@ -104,7 +104,7 @@ class Processes:
         size = -(-len(jobs) // (4 * self._count))  # few jobs per message balance the load, many save messages
         parts = [tuple(jobs[at : at + size]) for at in range(0, len(jobs), size)]
         try:
-            with _signals_held():  # the first submissions start the processes, which inherit the signal mask
+            with _signals_blocked():  # the first submissions start the processes, which inherit the signal mask
                 tasks = [_submit(self._pool, _work_in_process, name, self._shape, part) for part in parts]
             _wait(tasks)
         except BrokenProcessPool:
@@ -200,7 +200,7 @@ def _submit(pool: Executor, *call) -> Future:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Blocks SIGINT and SIGTERM in this thread, and in processes it starts until they unblock them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

@@ -72,7 +72,7 @@ def evaluate_checkpoint(
         weights, card = checkpoint.load_weights(folder)
         step = int(folder.name) if folder.name.isdigit() else 0
         chosen = which == "best" and checkpoint.best_step(folder.parent.parent) is not None
-        name = _best(folder.parent.parent, config.eval.part) if chosen else "last checkpoint"
+        name = _describe_best(folder.parent.parent, config.eval.part) if chosen else "last checkpoint"
         if folder == source:
             name = f"checkpoint {folder.name}"
     _check_labels(card, dataset)
@@ -134,16 +134,12 @@ class Evaluator:
         which: str = "last checkpoint, not chosen by test score",
         before_batch: Callable[[], None] = lambda: None,
     ):
-        """Evaluates weights.
+        """Returns the content of `results.json` and the predictions of flat, replicated weights.
 
         Args:
-          weights: flat, replicated over the mesh.
+          weights, before_batch: as in `evaluate`.
           step, init: of the weights, for the results.
           which: describes the weights in the protocol.
-          before_batch: as in `evaluate`.
-
-        Returns:
-          The content of `results.json`, and the predictions.
         """
         config, options = self._config, self._config.eval
         predictions = evaluate(
@@ -191,7 +187,7 @@ class Evaluator:
         return results, predictions
 
 
-def _best(workdir: Path, part: str) -> str:
+def _describe_best(workdir: Path, part: str) -> str:
     """Describes how the best checkpoint was chosen, for an evaluation on `part`."""
     chosen_on = recorded(workdir)[0]["eval.part"] if (workdir / "config.json").is_file() else part
     return f"best checkpoint by top1 on {'these' if chosen_on == part else 'the'} {chosen_on} videos"

@@ -17,7 +17,7 @@ from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.evaluation.results import read_results
 from r23d_jax.runtime.workdir import commit
 
-_ALONE = ("dataset", "input", "protocol", "arch", "width", "init", "step", "seed", "commit", "clip_top1")
+_STREAM_KEYS = ("dataset", "input", "protocol", "arch", "width", "init", "step", "seed", "commit", "clip_top1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +111,12 @@ def _results(
         "commit": commit(),
         "dataset_fingerprint": both("dataset_fingerprint"),
         "weights": list(weights),
-        "streams": [_alone(name, stream) for name, stream in zip(configs.STREAMS, (rgb, flow), strict=True)],
+        "streams": [_stream_results(name, stream) for name, stream in zip(configs.STREAMS, (rgb, flow), strict=True)],
     }
 
 
-def _alone(name: str, stream: StreamPredictions) -> dict[str, Any]:
-    known = {key: stream.results[key] for key in _ALONE if key in stream.results}
+def _stream_results(name: str, stream: StreamPredictions) -> dict[str, Any]:
+    known = {key: stream.results[key] for key in _STREAM_KEYS if key in stream.results}
     return {"stream": name, **known, **stream.predictions.results()}
 
 
@@ -150,9 +150,9 @@ def _in_order_of(rgb: StreamPredictions, flow: StreamPredictions) -> Predictions
     a, b = rgb.predictions, flow.predictions
     pair = f"{rgb.origin} and {flow.origin}"
     if list(a.class_names) != list(b.class_names):
-        raise UserError(f"{pair}: other classes ({_differing(a.class_names, b.class_names)})")
+        raise UserError(f"{pair}: other classes ({_difference(a.class_names, b.class_names)})")
     if set(a.names) != set(b.names):
-        raise UserError(f"{pair}: other videos ({_differing(a.names, b.names)})")
+        raise UserError(f"{pair}: other videos ({_difference(a.names, b.names)})")
     place = {name: row for row, name in enumerate(b.names)}
     rows = np.asarray([place[name] for name in a.names])
     wrong = np.flatnonzero(a.labels != b.labels[rows])
@@ -161,7 +161,7 @@ def _in_order_of(rgb: StreamPredictions, flow: StreamPredictions) -> Predictions
     return b.in_order(rows)
 
 
-def _differing(ours: np.ndarray, theirs: np.ndarray) -> str:
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
     only = [
         f"{name} only in the {where}"
         for where, one, other in (("first", ours, theirs), ("second", theirs, ours))

@@ -295,12 +295,7 @@ class Classifier:
         return self._bind(output)
 
     def prepare(self, frames: np.ndarray, size: np.ndarray) -> jax.Array:
-        """Resizes, crops and normalises clips as in evaluation.
-
-        Args:
-          frames: uint8 [B, T, H, W, C], each clip at the top left of the canvas.
-          size: int32 [B, 2], true height and width of each clip.
-        """
+        """Transforms uint8 [B, T, H, W, C] on a canvas, with true sizes int32 [B, 2], as in evaluation."""
         return self._transform(frames, size, np.zeros(len(frames), np.int32))
 
     def activations(self, clips: jax.Array | np.ndarray) -> cam.Activation:
@@ -329,7 +324,7 @@ class Classifier:
 
     def _bind(self, function):
         def run(weights, video):
-            with convolution.compiled_soon():  # the program runs for a few videos only
+            with convolution.quick_compilation():  # the program runs for a few videos only
                 return function(weights, weights, video)
 
         compiled = jax.jit(run, compiler_options=convolution.compiler_options())

@@ -99,8 +99,8 @@ def run(
 def _batched(network, apply, clips, batch_size) -> Iterator[tuple[Any, Any]]:
     """Yields `(key, output)` for each `(key, frames)`, in order.
 
-    Consecutive clips of the same length and canvas share a batch. A smaller batch is padded to a size that is already
-    compiled, if there is one.
+    Consecutive clips of the same length and canvas share a batch. To avoid compilation, a batch that is not full is
+    padded to the next compiled size or to the full size, unless it is the first of its shape.
     """
     spec = network.card.preprocessing
     compiled: dict[tuple[int, ...], set[int]] = {}

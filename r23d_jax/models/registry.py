@@ -89,11 +89,7 @@ _architectures: dict[str, Architecture] = {}
 
 
 def register(*architectures: Architecture) -> None:
-    """Adds networks.
-
-    Raises:
-      ValueError: a name is taken.
-    """
+    """Adds networks; raises a `ValueError` if a name is taken."""
     for architecture in architectures:
         for name in (architecture.name, *architecture.aliases):
             if name in names():

@@ -1,1 +1,1 @@
-"""What the rest runs on: devices and hosts, signals, compiled programs, workdirs and files."""
+"""Runtime services: devices and hosts, signals, compiled programs, workdirs and files."""

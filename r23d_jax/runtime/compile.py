@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that the next command starts at once."""
+"""The persistent compilation cache, and reports on compiled programs."""
 
 import os
 import platform
@@ -14,10 +14,10 @@ from r23d_jax.runtime.text import bytes_text
 
 
 def enable_cache() -> None:
-    """Keeps programs that took over a second to compile below `$R23D_CACHE` (or `~/.cache/r23d_jax`).
+    """Caches programs that took over a second to compile below `$R23D_CACHE` (or `~/.cache/r23d_jax`).
 
-    Each machine has a folder of its own, since a CPU's programs may use instructions that another one lacks.
-    Where the user has chosen a folder (`JAX_COMPILATION_CACHE_DIR`) or the cache cannot be written, nothing changes.
+    Each machine has its own folder, since CPU programs may use instructions that another machine lacks. Does nothing
+    if `JAX_COMPILATION_CACHE_DIR` is set or the cache cannot be written.
     """
     if jax.config.jax_compilation_cache_dir:
         return
@@ -31,12 +31,12 @@ def enable_cache() -> None:
 
 
 class Reported:
-    """A jitted function that is compiled once, by its first call, and says what that took.
+    """A jitted function that compiles at its first call, and reports time and memory.
 
     Args:
-      name: what it is called in the line.
-      function: from `jax.jit`. All calls have arguments of the same shapes, types and devices; others are an error.
-      say: takes the line.
+      name: of the function in the report.
+      function: from `jax.jit`. All calls must have arguments of the same shapes, dtypes and devices.
+      say: called with the report, a line.
     """
 
     def __init__(self, name: str, function: Any, say: Callable[[str], None]):
@@ -54,7 +54,7 @@ class Reported:
 
 
 def planned_bytes(program: jax.stages.Compiled) -> int | None:
-    """What a device holds while the program runs: arguments, results and temporaries; None where XLA does not say."""
+    """Returns the bytes of a program's arguments, results and temporaries on a device; None if XLA does not know."""
     plan = program.memory_analysis()
     if plan is None:
         return None
@@ -62,6 +62,6 @@ def planned_bytes(program: jax.stages.Compiled) -> int | None:
 
 
 def peak_bytes(program: jax.stages.Compiled) -> int | None:
-    """The device's own account of the most it held; where it keeps none, what the program was given."""
+    """Returns the device's peak memory in bytes if it records it, else `planned_bytes`."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("peak_bytes_in_use") or planned_bytes(program)

@@ -1,4 +1,4 @@
-"""What the commands that work on video files share on the command line and in the terminal."""
+"""Command-line arguments and terminal output shared by the commands on video files."""
 
 import argparse
 import math
@@ -18,7 +18,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def add_shared_arguments(command: argparse.ArgumentParser) -> None:
-    """What `predict` and `features` both take."""
+    """Adds the arguments of both `predict` and `features`."""
     command.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, a folder or a quoted pattern")
     command.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir or a checkpoint folder")
     command.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
@@ -29,19 +29,19 @@ def add_shared_arguments(command: argparse.ArgumentParser) -> None:
         help="K clips spread over the video, or every non-overlapping one (dense, the default)",
     )
     command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="to compute in")
-    command.add_argument("--batch", type=positive, default=0, metavar="N", help="clips at a time (default: 4 to 16)")
+    command.add_argument("--batch", type=positive, default=0, metavar="N", help="clips per batch (default: 4 to 16)")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
 def positive(text: str) -> int:
-    """An argument that is a whole number above 0."""
+    """Parses an int above 0."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """An argument that is a time above 0."""
+    """Parses a number of seconds above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -52,18 +52,18 @@ def seconds(text: str) -> float:
 
 
 def views(text: str) -> str | int:
-    """An argument that is "dense" or a number of clips."""
+    """Parses "dense" or a number of clips."""
     return text if text == "dense" else positive(text)
 
 
 class Reporter:
-    """Prints results as they come, a progress bar for many files, and errors without ending the work.
+    """Prints results and errors while files are processed, and a progress bar for many files.
 
     Args:
-      quiet: print no results, only errors.
+      quiet: print errors only.
 
     Attributes:
-      problems: errors so far.
+      problems: number of errors so far.
     """
 
     def __init__(self, quiet: bool = False):
@@ -71,34 +71,34 @@ class Reporter:
         self._quiet = quiet
 
     def say(self, text: str) -> None:
-        """Results, to stdout."""
+        """Prints a result to stdout."""
         if not self._quiet:
             tqdm.write(printable(text, sys.stdout), file=sys.stdout)
 
     def problem(self, text: str) -> None:
-        """An error, in one line, to stderr."""
+        """Prints an error to stderr, on one line."""
         self.problems += 1
         tqdm.write(f"error: {printable(text, sys.stderr)}", file=sys.stderr)
 
     def failed(self, source: "VideoSource", error: Exception) -> None:
-        """The error that a video ended with. Its message names the file, or it is put before it."""
+        """Reports a video's error, with the file's name unless the message has it."""
         text = one_line(error)
         self.problem(text if str(source.path) in text else f"{source.path}: {text}")
 
     def bar(self, sources: Sequence["VideoSource"]) -> AbstractContextManager[Iterable["VideoSource"]]:
-        """The videos with a progress bar, where there are several and a person looks."""
+        """Returns the videos, wrapped in a progress bar if there are several and stderr is a terminal."""
         hidden = True if len(sources) < 2 else None
         return tqdm(sources, unit="video", file=sys.stderr, leave=False, disable=hidden)
 
     def summary(self, done: int, total: int) -> None:
-        """The last line, where there was more than one video."""
+        """Prints a summary if there was more than one video."""
         if total > 1:
             errors = f", {self.problems} error{'s' if self.problems > 1 else ''}" if self.problems else ""
             self.say(f"{done} of {total} videos{errors}")
 
 
 def bar(share: float, width: int, stream: TextIO) -> str:
-    """A bar of at most `width` letters, to an eighth of a letter where the stream takes UTF-8."""
+    """Returns a bar of at most `width` characters, exact to an eighth of one if the stream takes UTF-8."""
     if not _takes_utf8(stream):
         return "#" * round(share * width)
     eighths = round(share * width * 8)
@@ -106,7 +106,7 @@ def bar(share: float, width: int, stream: TextIO) -> str:
 
 
 def printable(text: str, stream: TextIO) -> str:
-    """The text with what the stream cannot show, or a terminal would obey, as backslash escapes."""
+    """Escapes control characters, and characters that the stream cannot encode, with backslashes."""
     encoding = stream.encoding or "ascii"
     shown = "".join(
         letter if letter == "\n" or letter.isprintable() else letter.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, also after a power failure."""
+"""Atomic and durable writing of files, and reading of JSON."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes the whole file or leaves the old one: under another name first, then renamed."""
+    """Writes a file atomically: under another name first, then renamed."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
@@ -18,25 +18,25 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8, the same way."""
+    """Writes UTF-8 text atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON with an indent of one, the same way."""
+    """Writes JSON with an indent of one, atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path, limit: int = 1 << 26) -> Any:
-    """What a JSON file says.
+    """Returns the content of a JSON file.
 
     Args:
-      path: of the file, often from outside.
-      limit: bytes that it may have; parsed they take several times as much memory.
+      path: of the file, which may be untrusted.
+      limit: largest size in bytes; the parsed content takes several times as much memory.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it is no JSON in UTF-8, nested without end, or too large.
+      OSError: the file cannot be read.
+      ValueError: the file is no JSON in UTF-8, nested too deeply, or too large.
     """
     with path.open("rb") as file:
         data = file.read(limit + 1)
@@ -49,7 +49,7 @@ def read_json(path: Path, limit: int = 1 << 26) -> Any:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder; an `OSError` where one may not be looked into, which `rglob` passes over."""
+    """Yields every file below a folder. Raises an `OSError` for an unreadable folder, which `rglob` skips."""
 
     def refuse(error: OSError):
         raise error
@@ -59,7 +59,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def sync(folder: Path) -> None:
-    """Returns when everything below a folder is on the disk itself, not only in the system's memory."""
+    """Flushes everything below a folder to disk (fsync)."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -70,7 +70,7 @@ def sync(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Returns when a folder's names are on the disk."""
+    """Flushes the names in a folder to disk (fsync)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -79,5 +79,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def cache_dir() -> Path:
-    """`$R23D_CACHE`, or `~/.cache/r23d_jax`."""
+    """Returns `$R23D_CACHE`, or `~/.cache/r23d_jax`."""
     return Path(os.environ.get("R23D_CACHE") or Path.home() / ".cache" / "r23d_jax")

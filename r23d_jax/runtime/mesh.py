@@ -14,32 +14,32 @@ Batch = dict[str, jax.Array]
 
 
 def create_mesh() -> Mesh:
-    """All devices of all hosts along one axis, "data", those of a host side by side: it holds a block of rows."""
+    """Returns all devices of all hosts along one axis, "data"; a host's devices, and so its rows, are contiguous."""
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     return Mesh(np.asarray(devices), ("data",))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A copy on every device."""
+    """Returns the sharding with a copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-    """The first axis divided over the devices."""
+    """Returns the sharding that divides the first axis over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts the arrays of a tree, the same in every process, on every device."""
+    """Copies a tree of arrays, equal in every process, to every device."""
     sharding = replicated(mesh)
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
-    # `device_put` would compare every array between the hosts, one collective each; their digests are compared already.
+    # `device_put` would compare every array between the hosts by a collective; their digests are compared already.
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x), np.shape(x)), tree)
 
 
 def check_batch(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
-    """Raises a `UserError` unless the devices can share each of a batch's parts evenly."""
+    """Raises a `UserError` unless each of a batch's parts can be divided evenly over the devices."""
     unit = mesh.size * parts
     if batch_size % unit:
         below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
@@ -49,7 +49,7 @@ def check_batch(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
 
 
 def to_device(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[Batch]:
-    """Sends batches to the devices, `ahead` of them in flight while one is computed.
+    """Yields batches on the devices, with `ahead` transfers in flight.
 
     Args:
       batches: this host's rows of each global batch.

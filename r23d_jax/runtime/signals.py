@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request: finish the step, save, leave with a status of its own."""
+"""Handling of SIGTERM and SIGINT: finish the step, save, and exit with a status of its own."""
 
 import contextlib
 import os
@@ -9,18 +9,18 @@ EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try the same command again
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop, and has saved what there was to save. Several processes stop at one step.
+    """The run stopped after a signal, with its state saved; several processes stop at the same step.
 
-    No `Exception`: it may be raised anywhere, and whoever handles the errors of a file or of a library means those.
+    Not an `Exception`, so that no handler of other errors catches it.
     """
 
 
 class InterruptedAlone(Interrupted):
-    """The same, where of several processes only this one knows of it."""
+    """An interruption that the other processes of the run do not know of."""
 
 
 class Interrupt:
-    """Within `with Interrupt() as interrupt`, a first signal sets `interrupt.received`; a second one kills."""
+    """Context in which a first signal sets `received`, and a second one ends the process."""
 
     def __enter__(self) -> "Interrupt":
         self.received = False
@@ -40,9 +40,9 @@ class Interrupt:
 
 @contextlib.contextmanager
 def exit_on_signal() -> Iterator[None]:
-    """Where there is nothing to save (before training, in an evaluation by itself) a signal raises `InterruptedAlone`.
+    """Raises `InterruptedAlone` at a signal, for use where there is nothing to save (setup, separate evaluation).
 
-    An `Interrupt` inside it takes over for as long as it lasts.
+    An `Interrupt` inside takes precedence.
     """
 
     def receive(number, _frame):

@@ -1,8 +1,8 @@
-"""Durations, sizes and names as text for people."""
+"""Formats durations, sizes and names as text."""
 
 
 def duration(seconds: float) -> str:
-    """Returns 42 s, 3 min 5 s, 2 h 7 min or 6 d 3 h."""
+    """Returns a duration such as "42 s", "3 min 5 s", "2 h 7 min" or "6 d 3 h"."""
     seconds = round(seconds)
     for unit, size, next_unit, next_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if seconds >= size:
@@ -18,5 +18,5 @@ def bytes_text(size: int) -> str:
 
 
 def shorten(name: str, length: int) -> str:
-    """Returns the name, or as much of it as gives `length` letters with an ellipsis."""
+    """Returns the name, cut to `length` characters with an ellipsis."""
     return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -1,4 +1,4 @@
-"""What a workdir says of its run: config, environment, commit; and that it belongs to one run only."""
+"""The workdir of a run: its config, environment and commit, and the lock that reserves it for one process."""
 
 import contextlib
 import fcntl
@@ -21,7 +21,7 @@ from r23d_jax.runtime.files import read_json, write_json
 if TYPE_CHECKING:
     from r23d_jax.data.dataset import Dataset
 
-# Keys that may change between two sessions of one run: they do not change what is learned.
+# Keys that may change between sessions of a run, because they do not affect what is learned.
 _FREE = (
     "dataset.data_dir",
     "eval.",
@@ -36,10 +36,10 @@ _FREE = (
 
 
 def check_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None:
-    """Checks that what was begun in `workdir`, if anything, is a run of this config and data set.
+    """Checks that a run in `workdir`, if there is one, has this config and data set.
 
     Raises:
-      UserError: naming the keys that differ.
+      UserError: they differ; the message names the keys.
     """
     flat = _json_values(config)
     if (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").glob("*")):
@@ -53,10 +53,10 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None
 
 
 def recorded(workdir: Path) -> tuple[dict[str, Any], str]:
-    """The flat config and the data set's fingerprint in `config.json`; keys newer than it have their defaults.
+    """Returns the flat config and the data set's fingerprint in `config.json`; keys it lacks have their defaults.
 
     Raises:
-      UserError: there is none, or it is unreadable.
+      UserError: the file is missing or unreadable.
     """
     path = workdir / "config.json"
     try:
@@ -67,14 +67,14 @@ def recorded(workdir: Path) -> tuple[dict[str, Any], str]:
 
 
 def facts(config: ConfigDict, dataset: "Dataset") -> dict[str, Any]:
-    """What all processes of a run must have alike: every key but where the data lies, and which build it is."""
+    """Returns what must be equal in all processes of a run: all keys except the data's path, and its fingerprint."""
     keys = {f"config.{key}": value for key, value in _json_values(config).items() if key != "dataset.data_dir"}
     return {**keys, "data set": dataset.full_name, "fingerprint": dataset.fingerprint[:12]}
 
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Holds the workdir for this process: a second start of the same run is an error, not a second writer."""
+    """Locks the workdir for this process; raises a `UserError` if another process has it."""
     with (workdir / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,12 +92,12 @@ def claim_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None
 
 
 def _json_values(config: ConfigDict) -> dict[str, Any]:
-    """The flat config as it reads back from JSON: tuples are lists."""
+    """Returns the flat config as JSON would, with lists for tuples."""
     return json.loads(json.dumps(flatten(config)))
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and host of this process."""
+    """Returns versions, devices and host of this process."""
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     return {
         "r23d_jax": metadata_version("r23d_jax"),
@@ -111,7 +111,7 @@ def environment() -> dict[str, Any]:
 
 
 def metadata_version(name: str) -> str:
-    """Version of an installed distribution, "" where it is not installed (a bare checkout)."""
+    """Returns the version of an installed distribution, "" if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -119,7 +119,7 @@ def metadata_version(name: str) -> str:
 
 
 def commit() -> str:
-    """Commit of the checkout this runs from, with "+changes" where it was changed; "" outside one."""
+    """Returns the commit of this checkout, with "+changes" if it has any; "" outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return ""

@@ -1,1 +1,1 @@
-"""A network for use without this package: StableHLO and TensorFlow's SavedModel."""
+"""Exports of a network for use without this package: StableHLO and TensorFlow's SavedModel."""

@@ -13,19 +13,19 @@ FORMATS = ("stablehlo", "savedmodel")
 PROGRAM = "model.stablehlo"
 
 
-# Of the largest logit: sums come in another order, and TensorFlow's XLA is of another version than JAX's.
+# Relative to the largest logit: sums have another order, and TensorFlow and JAX have different versions of XLA.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """An export against the network.
+    """A comparison of an export with the network.
 
     Attributes:
       platform: that both ran on.
-      clips: what they were fed, in words.
-      difference: the largest between two logits.
-      largest: the network's largest logit, in absolute value.
+      clips: describes the input.
+      difference: largest absolute difference of logits.
+      largest: largest absolute logit of the network.
     """
 
     platform: str
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def share(self) -> float:
-        """The difference as a share of the largest logit."""
+        """The difference relative to the largest logit."""
         return self.difference / self.largest if self.largest else float(self.difference > 0)
 
 
@@ -47,13 +47,13 @@ def compare(
     Args:
       made: the `Portable`.
       clips: uint8 [N, T, H, W, C].
-      video: that they are of, None for random ones.
-      dtype: computed in.
-      platform: to compare on; None where this machine has none of the export's.
-      run: from a list of batches to a list of logits.
+      video: the video of the clips, None for random ones.
+      dtype: the network computes in.
+      platform: to compare on; None if this machine has none of the export's.
+      run: runs the export: list of batches -> list of logits.
 
     Returns:
-      What was found, or None without a platform.
+      The comparison, or None without a platform.
     """
     if platform is None:
         return None
@@ -75,7 +75,7 @@ def compare(
 
 
 def write_stablehlo(made: Any, folder: Path) -> tuple[str | None, Callable]:
-    """Writes the program; gives the platform it can be tried on here, and how it runs once it is read back."""
+    """Writes the program; returns the platform to try it on here, if any, and a function that runs the written file."""
     from jax import export
 
     path = folder / PROGRAM
@@ -90,7 +90,7 @@ def write_stablehlo(made: Any, folder: Path) -> tuple[str | None, Callable]:
 
 
 def write_savedmodel(made: Any, folder: Path) -> tuple[str | None, Callable]:
-    """The same; TensorFlow is tried on the CPU."""
+    """Does the same as `write_stablehlo` for a SavedModel, which is tried on the CPU."""
     from r23d_jax.serving import savedmodel
 
     savedmodel.write(made, folder)
@@ -98,7 +98,7 @@ def write_savedmodel(made: Any, folder: Path) -> tuple[str | None, Callable]:
 
 
 def describe(made: Any, form: str, dtype: str, compared: Comparison | None, folder: Path) -> None:
-    """Writes the card, the facts of the export, and a page for people."""
+    """Writes the card, `export.json` and a README."""
     import jax
 
     import r23d_jax

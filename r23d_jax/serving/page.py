@@ -1,4 +1,4 @@
-"""The README.md beside an exported network: what goes in, what comes out, and how to run it."""
+"""The README.md of an exported network: its input, its output, and how to run it."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ logits = network({name}=tf.constant({name}))["logits"]  # {name}: {dtype} [batch
 
 
 def page(card: Card, facts: dict[str, Any], compared: str) -> str:
-    """Markdown.
+    """Returns the README as Markdown.
 
     Args:
       card: of the network.
-      facts: what `export.json` holds.
+      facts: the content of `export.json`.
       compared: a sentence on how the export compares with the network.
     """
     name, dtype, shape = facts["input"]["name"], facts["input"]["dtype"], facts["input"]["shape"][1:]
@@ -58,7 +58,7 @@ def page(card: Card, facts: dict[str, Any], compared: str) -> str:
 
 
 def _input(card: Card, facts: dict[str, Any]) -> str:
-    """Where the pixels come from."""
+    """Describes how to prepare the input."""
     spec = card.preprocessing
     _, height, width, _ = facts["input"]["shape"][1:]
     what = f"{spec.flow} optical flow, stored as round((clip(v, -20, 20) + 20) * 255 / 40)" if spec.flow else "RGB"

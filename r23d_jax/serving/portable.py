@@ -1,4 +1,4 @@
-"""A checkpoint's network as one pure function of a batch, whatever the platform: what an export writes."""
+"""A checkpoint's network as a pure function of a batch for several platforms, for export."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.weights.card import Card
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-_SQUEEZED = 0.02  # a difference of aspect from which frames are another picture
+_ASPECT_TOLERANCE = 0.02  # relative difference of aspect ratios above which frames count as distorted
 
 
 @dataclasses.dataclass(frozen=True)
 class Portable:
-    """The function and what it takes.
+    """The function and its input.
 
     Attributes:
-      apply: `(weights, inputs [B, *shape]) -> logits, float32 [B, classes]`; B is any number from 1 on.
+      apply: `(weights, inputs [B, *shape]) -> logits, float32 [B, classes]`, for any B from 1 on.
       weights: flat, numpy.
-      card: the checkpoint's, its number of frames settled.
-      name: of the input: "frames", uint8 as decoded, or "clips", normalised float32.
+      card: the checkpoint's, with a fixed number of frames.
+      name: of the input: "frames" (decoded uint8) or "clips" (normalised float32).
       shape: of one input, [T, H, W, C].
-      platforms: it is for these, each with its own formulation of the convolutions.
+      platforms: supported ones, each with its own formulation of convolutions.
     """
 
     apply: Callable[[Weights, jax.Array], jax.Array]
@@ -44,11 +44,11 @@ class Portable:
 
     @property
     def dtype(self) -> str:
-        """Of the input."""
+        """Dtype of the input."""
         return "uint8" if self.name == "frames" else "float32"
 
     def stablehlo(self) -> export.Exported:
-        """The function with its weights inside, for a batch of any size."""
+        """Returns the function with its weights as constants, for a batch of any size."""
         (batch,) = export.symbolic_shape("b")
         weights = {name: jnp.asarray(value) for name, value in self.weights.items()}
         inputs = jax.ShapeDtypeStruct((batch, *self.shape), self.dtype)
@@ -69,14 +69,14 @@ def make(
 
     Args:
       weights, card: from `weights.loading.load_flat`.
-      platforms: of `PLATFORMS`.
+      platforms: some of `PLATFORMS`.
       dtype: to compute in.
-      frames: of a clip; 0 for the card's.
+      frames: in a clip; 0 for the card's number.
       size: height and width of the frames; None for the card's.
-      preprocessing: take decoded frames, and resize, crop and normalise inside.
+      preprocessing: whether the function takes decoded frames, and resizes, crops and normalises them.
 
     Raises:
-      UserError: the card leaves the number of frames or their size open, or a size does not fit it.
+      UserError: the card has no number or size of frames and none is given, or the size does not fit the card.
     """
     spec = card.preprocessing
     if not (frames or spec.frames):
@@ -99,7 +99,7 @@ def make(
         return run
 
     def apply(weights, inputs):
-        # Only the branches of the platforms that are lowered for end up in the program.
+        # Lowering keeps only the branches of the requested platforms.
         return jax.lax.platform_dependent(weights, inputs, **{platform: on(platform) for platform in platforms})
 
     shape = (spec.frames, height, width, card.model.get("in_channels", 3))
@@ -107,7 +107,7 @@ def make(
 
 
 def _input(card: Card, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the network's input."""
+    """Returns height and width of the network's input."""
     spec = card.preprocessing
     fixed = (spec.crop, spec.crop) if spec.crop else spec.resize if isinstance(spec.resize, tuple) else None
     if fixed is None and size is None:
@@ -119,27 +119,27 @@ def _input(card: Card, size: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def _decoded(card: Card, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the decoded frames: those of training, or others of the same shape."""
+    """Returns height and width of the decoded frames: those of training, or `size` if its aspect ratio is the same."""
     stored = video_clips.stored_size(card)
     if not isinstance(stored, tuple):
         if size is None:
             raise UserError("the frames' size is open, only their short side is fixed: give --size HEIGHTxWIDTH")
         return size
     size = size or stored
-    # Where the card resizes to a height and a width, frames of any shape end up as in training.
+    # Resizing to a fixed height and width allows frames of any aspect ratio.
     if not isinstance(card.preprocessing.resize, tuple):
-        if abs(size[1] / size[0] / (stored[1] / stored[0]) - 1) > _SQUEEZED:
+        if abs(size[1] / size[0] / (stored[1] / stored[0]) - 1) > _ASPECT_TOLERANCE:
             raise UserError(f"--size {_text(size)}: the weights were trained on frames brought to {_text(stored)}")
     return size
 
 
 def comparison_clips(portable: Portable, video: str | None, count: int = 3) -> np.ndarray:
-    """Decoded clips to compare an export by: uint8 [N, T, H, W, C].
+    """Returns decoded clips for a comparison with the export: uint8 [N, T, H, W, C].
 
     Args:
-      portable: whose frames are wanted.
-      video: a file, or None for random ones.
-      count: how many; fewer where the video has fewer.
+      portable: determines length and size.
+      video: a file, or None for random clips.
+      count: largest number of clips.
 
     Raises:
       UserError: the video cannot be read.
@@ -153,7 +153,7 @@ def comparison_clips(portable: Portable, video: str | None, count: int = 3) -> n
         clips = dict(video_clips.read_clips(scanned, plan.indices))
         return np.stack([clips[row] for row in range(len(plan.indices))])
     height, width = target_size(*portable.shape[1:3], size)
-    # Coarse squares: of noise a network sees next to nothing, and its logits would hardly differ.
+    # Coarse squares, because logits for pixel noise hardly differ between clips.
     coarse = np.random.default_rng(0).integers(0, 256, (count, spec.frames, 7, 7, portable.shape[3]), np.uint8)
     rows, columns = (np.arange(side) * 7 // side for side in (height, width))
     return coarse[:, :, rows][:, :, :, columns]

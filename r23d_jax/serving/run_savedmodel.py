@@ -1,7 +1,7 @@
-"""Runs a SavedModel as somebody without this package and without JAX does: `python run_savedmodel.py MODEL IN OUT`.
+"""Runs a SavedModel without this package and without JAX: `python run_savedmodel.py MODEL IN OUT`.
 
-IN is an .npz whose arrays are batches, OUT an .npz with the logits of each. `export` starts it as a script of its
-own: nothing of this package may be imported here.
+IN is an .npz whose arrays are batches, OUT an .npz with the logits of each. `export` runs this file as a script, so it
+must not import this package.
 """
 
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def run(model: str, inputs: str, outputs: str) -> None:
-    sys.modules["jax"] = None  # an import of it is an error from here on
+    sys.modules["jax"] = None  # makes any import of JAX fail
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")

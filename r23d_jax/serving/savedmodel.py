@@ -1,4 +1,4 @@
-"""A portable network as a TensorFlow SavedModel, and that SavedModel run by TensorFlow alone."""
+"""Writes a portable network as a TensorFlow SavedModel, and runs a SavedModel by TensorFlow alone."""
 
 import importlib.util
 import os
@@ -17,23 +17,23 @@ from r23d_jax.serving.portable import Portable
 
 
 def require_tensorflow() -> None:
-    """Raises a `UserError` that names what to install where TensorFlow is missing."""
+    """Raises a `UserError` that says what to install if TensorFlow is missing."""
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError("--format savedmodel: needs TensorFlow: pip install 'tensorflow>=2.20,<2.22'")
-    # Before its first import: it tells of every instruction set that its build does without.
+    # Before its first import, which otherwise logs unused CPU instructions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def write(portable: Portable, folder: Path) -> None:
     """Writes the SavedModel: signature `serving_default`, the portable's input to `logits`, weights as variables.
 
-    The network is in it as StableHLO for every platform, which TensorFlow compiles with its own XLA.
+    It contains the network as StableHLO for every platform, which TensorFlow compiles with its own XLA.
     """
     import tensorflow as tf
     from jax.experimental import jax2tf
 
     if jax.default_backend() != "cpu":
-        tf.config.set_visible_devices([], "GPU")  # JAX has it
+        tf.config.set_visible_devices([], "GPU")  # JAX uses it
     names = sorted(portable.weights)
     module = tf.Module()
     module.weights = [tf.Variable(portable.weights[name], trainable=False, name=_variable(name)) for name in names]
@@ -53,15 +53,15 @@ def write(portable: Portable, folder: Path) -> None:
 
 
 def run(folder: Path, batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The logits of some batches, by a new process that has TensorFlow, the CPU, and no JAX.
+    """Returns the logits of batches, computed on the CPU by a new process that has TensorFlow but not JAX.
 
     Raises:
-      UserError: TensorFlow cannot load or run it; with the last line of what it says.
+      UserError: TensorFlow cannot load or run the model; with the last line of its output.
     """
     with tempfile.TemporaryDirectory(prefix="r23d_export_") as scratch:
         inputs, outputs = Path(scratch) / "inputs.npz", Path(scratch) / "outputs.npz"
         np.savez(inputs, **{str(number): batch for number, batch in enumerate(batches)})
-        # -I: this package's folder is not on its path, and the user's PYTHONPATH is not either.
+        # -I keeps this package's folder and the user's PYTHONPATH off its path.
         command = [sys.executable, "-I", run_savedmodel.__file__, str(folder), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

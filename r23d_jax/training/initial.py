@@ -59,11 +59,7 @@ def initial_weights(
 
 
 def _for_input(config, target, ours, source, card) -> tuple[dict[str, Any], list[str]]:
-    """Returns weights adapted to the network's input channels, and lines to print.
-
-    Raises:
-      UserError: the weights are of another input, and `init_other_input` is not set.
-    """
+    """Returns weights adapted to the network's input channels, and lines to print; raises if the config forbids it."""
     theirs = card.preprocessing
     image = card.source.get("arch") == "2D"  # inflated from images, so it fits RGB and flow equally
     if theirs.input != ours.input and not image and not config.init_other_input:

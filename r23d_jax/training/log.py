@@ -61,8 +61,7 @@ class Log:
         Args:
           step: steps done.
           means: the metrics of the last line.
-          regular: whether the line covers a full logging interval; one written early for a checkpoint covers too
-            few steps to warn by.
+          regular: whether the line covers a full logging interval; otherwise it has too few steps to warn by.
         """
         if not self._writer:
             return

@@ -132,7 +132,7 @@ def _train_and_evaluate(
         if stopping.requested():
             stop()
 
-    def evaluate_checkpoint():
+    def evaluate_and_record():
         results, _ = evaluator.run(state.evaluated(), step, init, before_batch=stop_if_requested)
         log.write(step, step / steps_per_epoch, clock.seconds, {"eval_top1": results["top1"]})
         checkpoints.score(step, results["top1"])
@@ -140,7 +140,7 @@ def _train_and_evaluate(
 
     at_end = stopping.out_of_time or step == total_steps
     if resumed and eval_every and step % eval_every == 0 and not at_end and not checkpoints.scored(step):
-        evaluate_checkpoint()  # the run was stopped between this checkpoint and its evaluation
+        evaluate_and_record()  # the run was stopped between this checkpoint and its evaluation
     clock.restart()
     while not at_end:
         state, metrics = train_step(state, waiting.next(stream))
@@ -170,7 +170,7 @@ def _train_and_evaluate(
         if stopping.interrupted:
             stop()
         if evaluating:
-            evaluate_checkpoint()
+            evaluate_and_record()
     if step < total_steps:
         log.say(f"budget of {config.budget_minutes:g} minutes used up at step {step} of {total_steps}")
 

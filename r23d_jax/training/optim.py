@@ -79,11 +79,7 @@ def schedule(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> Sc
 
 
 def kind(name: str, names: Iterable[str]) -> str:
-    """Returns a parameter's kind: "kernel", "norm" (scale or bias of BatchNorm) or "bias" (of any other layer).
-
-    Args:
-      name: of the parameter.
-      names: of all parameters.
+    """Returns the kind of parameter `name`: "kernel", "norm" (BatchNorm's scale and bias) or "bias" (of other layers).
 
     Raises:
       ValueError: the parameter is of no known kind.

@@ -62,11 +62,7 @@ def training(config: ConfigDict, dataset: Dataset, count: int, first_step: int =
 
 
 def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
-    """Returns the middle view of each of `count` videos spread evenly over the evaluated part of the split.
-
-    Args:
-      config, dataset, count: as in `training`.
-    """
+    """Returns the middle view of each of `count` videos spread evenly over the evaluated part of the split."""
     spec, options = from_config(config, dataset.channels, dataset.flow), config.eval
     positions = dataset.subset(config.dataset.split, options.part)
     chosen = np.unique(np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int))
@@ -82,7 +78,7 @@ def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
     transform = jax.jit(clip_transforms.eval_transform(spec, options.crops, config.dtype))
     one_hot = np.eye(len(dataset.class_names), dtype=np.float32)
     found: list[Clip] = []
-    for plan in map(_middle, plans):
+    for plan in map(_middle_views, plans):
         with loader.eval_batches(dataset, plan, batch_size=min(len(plan), 8), threads=config.workers) as stream:
             for batch in stream:
                 video = jax.device_get(transform(batch["frames"], batch["size"], batch["crop"]))
@@ -91,7 +87,7 @@ def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
     return found
 
 
-def _middle(plan: views.Views) -> views.Views:
+def _middle_views(plan: views.Views) -> views.Views:
     """Returns the middle view of each video."""
     of_video = np.split(np.arange(len(plan)), np.flatnonzero(np.diff(plan.video)) + 1)
     middle = [rows[len(rows) // 2] for rows in of_video]

@@ -62,7 +62,6 @@ class Setup:
     """A network with its optimizer and training step.
 
     Attributes:
-      config: of the run.
       model: the network with fresh weights.
       network: the same as a pure function.
       params, stats: flat fresh parameters and running statistics.
@@ -100,10 +99,9 @@ def create(
     total_steps: int,
     steps_per_epoch: float,
 ) -> Setup:
-    """Builds network, optimizer and training step.
+    """Builds network, optimizer and training step of a config.
 
     Args:
-      config: of the run.
       arguments: of `models.create`, from `model_arguments`.
       class_names: in the order of the labels.
       spec: preprocessing of the clips.
@@ -137,13 +135,7 @@ def train_transform(
 
 
 def train_batches(config: ConfigDict, dataset: Dataset, positions: np.ndarray, **options: Any) -> loader.BatchStream:
-    """Returns this host's rows of a run's batches; `options` override those of `loader.train_batches`.
-
-    Args:
-      config: of the run.
-      dataset: to read from.
-      positions: int [N], the training videos in `dataset.videos`.
-    """
+    """Returns this host's rows of a run's batches of `positions`; `options` are those of `loader.train_batches`."""
     settings = {
         "frames": config.clip.frames,
         "stride": config.clip.stride,

@@ -68,14 +68,7 @@ def _clip_text(config: ConfigDict) -> str:
 
 
 def _rates(actions: dict[str, Callable[[], Any]], work: dict[str, float], rounds: int, seconds: float, spread: dict):
-    """Returns the work per second of each action, the median over rounds; writes lowest and highest into `spread`.
-
-    Args:
-      actions: blocking calls; they alternate within a round.
-      work: of one call of each action.
-      rounds, seconds: number and length of the rounds.
-      spread: filled with `[lowest, highest]` rate of each action.
-    """
+    """Returns each blocking action's median work per second over rounds in which they alternate; fills `spread`."""
     repeats = {}
     for name, action in actions.items():
         action()  # compiles, and warms caches

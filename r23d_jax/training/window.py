@@ -16,8 +16,7 @@ class Window:
     Args:
       workdir: named in the error of a loss that is not finite.
       batch_size: clips per step.
-      saved: metrics from a checkpoint of steps that were not logged before the interruption; their clips do not count
-        towards `clips_per_second`.
+      saved: metrics of steps that were not logged before an interruption; not counted in `clips_per_second`.
     """
 
     def __init__(self, workdir: Path, batch_size: int, saved: list[dict[str, float]]):

@@ -144,7 +144,7 @@ def resample(
 
 
 def normalise(video: jax.Array, spec: Preprocessing) -> jax.Array:
-    """`(video / 255 - mean) / std` in float32, per channel."""
+    """Returns `(video / 255 - mean) / std` in float32, per channel."""
     channels = video.shape[-1]
     if not len(spec.mean) == len(spec.std) == channels:
         raise UserError(

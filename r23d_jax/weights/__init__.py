@@ -1,1 +1,1 @@
-"""Weights: checkpoint folders and their card, files of other projects in and out, published weights by name."""
+"""Weights: checkpoint folders with their card, import and export of other projects' files, published weights."""

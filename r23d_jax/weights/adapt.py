@@ -1,4 +1,4 @@
-"""Fitting tensors to a network: completeness, inflation from 2D, transplants from 3D to 2D, other channels."""
+"""Fits tensors to a network: completeness, inflation from 2D, transplants from 3D to 2D, other input channels."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ _SHOWN, _SHOWN_ERRORS = 6, 12
 
 @dataclasses.dataclass
 class Report:
-    """What became of every tensor, for the user to read and for the card.
+    """What happened to every tensor, for the user and for the card.
 
     Attributes:
-      loaded: leaves taken as they are.
+      loaded: leaves taken unchanged.
       inflated: kernels repeated over time and divided by their length.
       summed: kernels summed over time.
       channels: the kernel whose input channels were averaged, if any.
-      implied: leaves set to a constant because the source's network has no such tensor.
-      fresh: leaves initialised anew.
-      unused: names of the source that were left out on purpose, by what they are.
+      implied: leaves set to a constant, because the source's network has no such tensor.
+      fresh: newly initialised leaves.
+      unused: names in the source that were ignored on purpose, by reason.
       widened: leaves that were stored in half precision.
     """
 
@@ -37,7 +37,7 @@ class Report:
     widened: list[str] = dataclasses.field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """One line for each thing that happened."""
+        """Returns the report as lines of text."""
         said = [f"{len(self.loaded)} tensors taken as they are"]
         for names, what in (
             (self.inflated, "2D kernels repeated over time and divided by the length"),
@@ -55,7 +55,7 @@ class Report:
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
-    """The first few of many names."""
+    """Returns the first names as text, and how many more there are."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
@@ -70,20 +70,20 @@ def fit(
     implied: Mapping[str, float],
     report: Report,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Every leaf of the target from the source, or a reason why not.
+    """Fits the source's tensors to every leaf of the target.
 
     Args:
-      source: by our paths, our layouts.
+      source: with our paths and layouts.
       target: path -> anything with `shape`.
-      first_kernel: path of the kernel whose input channels may be other than the source's.
-      image: the source is a 2D network: its kernels are repeated over time.
-      transplant: 3D kernels may be summed over time where the target's are 2D.
-      fresh: endings of paths that may be missing; left to the caller.
-      implied: leaf -> constant where the source has none.
+      first_kernel: path of the kernel that is adapted to another number of input channels.
+      image: whether the source is a 2D network, whose kernels are repeated over time.
+      transplant: whether 3D kernels may be summed over time to fit 2D ones.
+      fresh: endings of paths that may be missing; the caller initialises them.
+      implied: leaf -> constant to use if the source has no such tensor.
       report: is filled in.
 
     Returns:
-      float32 values, without the fresh ones; one line for every error.
+      float32 values without the fresh ones, and a line for every error.
     """
     values: dict[str, np.ndarray] = {}
     errors: list[str] = []
@@ -113,7 +113,7 @@ def _fit_one(
     value = _to_float32(path, value, report)
     if value.shape == shape:
         report.loaded.append(path)
-        return np.array(value, order="C")  # a copy: what was read may be mapped from a file that changes later
+        return np.array(value, order="C")  # a copy, because the source may be memory-mapped from a file that changes
     same_but = [axis for axis, (a, b) in enumerate(zip(value.shape, shape, strict=False)) if a != b]
     if value.ndim == len(shape) == 5 and set(same_but) <= {0, 3}:
         if 3 in same_but and first and value.shape[3] == 3:
@@ -131,7 +131,7 @@ def _fit_one(
 
 
 def other_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first kernel [T, H, W, in, out] for another number of input channels: each is the mean of those it had.
+    """Adapts a first kernel [T, H, W, in, out] to `channels` input channels, each the mean of the given ones.
 
     Source: cross-modality pre-training of L. Wang et al., "Temporal Segment Networks", ECCV 2016.
     """
@@ -148,7 +148,7 @@ def _to_float32(path: str, value: np.ndarray, report: Report) -> np.ndarray:
 
 
 def raise_all(origin: str, what: str, errors: Sequence[str]) -> None:
-    """One error for all of them, if there are any."""
+    """Raises one `UserError` for all errors, if there are any."""
     if errors:
         more = f"; and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
         raise UserError(f"{origin}: {what}: {'; '.join(errors[:_SHOWN_ERRORS])}{more}")

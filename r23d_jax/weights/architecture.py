@@ -1,4 +1,4 @@
-"""Which network a set of tensors is, by their shapes; and tensors put into a network."""
+"""Recognises a network by the shapes of its tensors, and loads tensors into a network."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,16 +11,16 @@ from r23d_jax.models.registry import Shapes
 
 
 def recognise(shapes: Shapes, candidates: Sequence[str], origin: str) -> str:
-    """The one network among the candidates that has these shapes in its published size; a single one in any size.
+    """Returns the candidate with tensors of these shapes, in its published size or, for a single candidate, in any.
 
     Raises:
-      UserError: none or several; the message says what to do.
+      UserError: no or several candidates fit; the message says what to do.
     """
     if len(candidates) == 1:
         return candidates[0]
     entries = [models.get(name) for name in candidates]
     matching = [entry for entry in entries if entry.fits(shapes, any_size=False)]
-    # A kernel over the whole clip may as well be one of three frames (MC2's): R2D has to be asked for by name then.
+    # For clips of three frames R2D has the shapes of MC2, which is preferred; R2D has to be named.
     matching = [entry for entry in matching if not entry.fixed_frames] or matching
     if len(matching) == 1:
         return matching[0].name
@@ -34,10 +34,10 @@ def recognise(shapes: Shapes, candidates: Sequence[str], origin: str) -> str:
 
 
 def options(arch: str, shapes: Shapes) -> dict[str, object]:
-    """The arguments of `models.create` that these shapes tell: classes, channels, and what is not the usual.
+    """Returns the arguments of `models.create` that follow from these shapes.
 
-    Keys `num_classes` (0 without a head) and `in_channels` always, `frames` where they are fixed, and the network's
-    own options where they differ from the published network's.
+    They are `num_classes` (0 without a head), `in_channels`, `frames` if fixed, and those options of the network that
+    differ from the published one.
     """
     architecture = models.get(arch)
     kernel = shapes.get(architecture.first_kernel)
@@ -48,12 +48,12 @@ def options(arch: str, shapes: Shapes) -> dict[str, object]:
 
 
 def abstract(arch: str, arguments: Mapping[str, object]) -> nnx.Module:
-    """The network without values: every leaf is a `jax.ShapeDtypeStruct`. No time, no memory."""
+    """Returns the network without values: every leaf is a `jax.ShapeDtypeStruct`."""
     return nnx.eval_shape(lambda: models.create(arch, rngs=nnx.Rngs(0), **arguments))
 
 
 def check(arch: str, model: nnx.Module, values: Mapping[str, np.ndarray]) -> None:
-    """Raises a `UserError` unless `values` are all of an abstract network's leaves, in their shapes."""
+    """Raises a `UserError` unless `values` have exactly the paths and shapes of an abstract network."""
     wanted = models.flatten(model)
     wrong = [f"{path} is missing" for path in wanted if path not in values]
     wrong += [f"{path} has no place in the network" for path in values if path not in wanted]
@@ -67,7 +67,7 @@ def check(arch: str, model: nnx.Module, values: Mapping[str, np.ndarray]) -> Non
 
 
 def fill(model: nnx.Module, values: Mapping[str, object]) -> nnx.Module:
-    """An abstract network with these values, in evaluation mode."""
+    """Returns an abstract network with these values, in evaluation mode."""
     import jax.numpy as jnp
 
     graph, state = nnx.split(model)

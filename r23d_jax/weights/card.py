@@ -1,7 +1,7 @@
-"""The weights card: what a set of weights is, what it expects, and where it came from.
+"""The weights card: network, labels, preprocessing and origin of a set of weights.
 
-A card is written into every checkpoint, trained or converted, as `card.json`. Labels and preprocessing
-travel with the weights, so a prediction can be made from a checkpoint and a video alone.
+Every checkpoint, trained or converted, has one as `card.json`, so that a checkpoint and a video are enough for a
+prediction.
 """
 
 import dataclasses
@@ -23,21 +23,22 @@ FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What travels with the weights.
+    """Description of a set of weights.
 
     Attributes:
       arch: a name of `models.NAMES`.
-      model: the other arguments of `models.create`: num_classes, frames, in_channels, dropout, and, where
-        they differ from the published network, its own options (width and layers of a ResNet).
-      labels: class names in the order of the logits; empty where the source did not carry them.
-      preprocessing: what the weights were trained on; `predict` and `eval` obey it.
+      model: further arguments of `models.create`: num_classes, frames, in_channels, dropout, and the network's options
+        (width and layers of a ResNet) if they differ from the published ones.
+      labels: class names in the order of the logits; empty if the source has none.
+      preprocessing: as in training; used for prediction and evaluation.
       bn_epsilon: epsilon of every batch normalisation.
-      init: where training started: "scratch", or the source of the initial weights.
-      source: for converted weights `{"file", "sha256", "family"}`; for trained ones `{"workdir_step"}`.
-      licence: the licence of the weights, "" where unknown.
-      published: scores as published, each `{"metric", "value", "protocol"}`.
-      tensors_sha256: content hash over every tensor, see `tree_sha256`.
-      extra: what is kept for the way back only (PyTorch's `num_batches_tracked`).
+      init: "scratch", or the source of the initial weights.
+      source: origin of the weights; for converted ones `{"file", "sha256", "family"}`, for trained ones `{"dataset",
+        "split", "fingerprint", "stored"}`.
+      licence: the licence of the weights, "" if unknown.
+      published: published scores, each `{"metric", "value", "protocol"}`.
+      tensors_sha256: hash of all tensors, see `tree_sha256`.
+      extra: values needed only for export (PyTorch's `num_batches_tracked`).
     """
 
     arch: str
@@ -71,7 +72,7 @@ class Card:
         return card
 
 
-_SIDES = range(1, 1 << 14)  # pixels, frames: what no edited card may exceed, or memory runs out instead
+_SIDES = range(1, 1 << 14)  # pixels or frames; larger values in an edited card would exhaust the memory
 _ARGUMENTS = {
     "num_classes": lambda value: _whole(range(1, 1 << 20), value),
     "frames": lambda value: _whole(_SIDES, value),
@@ -82,9 +83,11 @@ _ARGUMENTS = {
 
 
 def _check(card: Card) -> None:
-    """Raises a `ValueError` for a value of the wrong type or out of range, naming it; a `UserError` for the network.
+    """Checks every field, since cards come from outside and are used long after they are read.
 
-    A card comes from outside, and what it says is used long after it was read.
+    Raises:
+      ValueError: a value is of the wrong type or out of range; the message names it.
+      UserError: there is no such network.
     """
     spec, model = card.preprocessing, card.model
     stored = card.source.get("stored") if isinstance(card.source, dict) else None
@@ -117,16 +120,16 @@ def _check(card: Card) -> None:
 
 
 def _is_argument(architecture: models.Architecture, key: str, value: Any) -> bool:
-    """Whether `models.create` takes this argument for this network."""
+    """Returns whether `models.create` takes this argument for this network."""
     if key in _ARGUMENTS:
         return _ARGUMENTS[key](value)
-    if key not in architecture.options:  # configs have keys that not every network has; None and 64 ask for nothing
+    if key not in architecture.options:  # every config has these keys, with defaults that have no effect
         return value is None or (key, value) == ("width", 64)
     return value is None or architecture.options[key].check(value)
 
 
 def _size(value: Any) -> bool:
-    """Whether it is a short side, or height and width."""
+    """Returns whether the value is a short side, or height and width."""
     return len(value) == 2 and _whole(_SIDES, *value) if isinstance(value, list | tuple) else _whole(_SIDES, value)
 
 
@@ -143,7 +146,11 @@ def _positive(*values: Any, below: float = 1e6) -> bool:
 
 
 def read_card(folder: Path) -> Card:
-    """Reads `folder/card.json`; a missing, damaged or foreign file is a `UserError`."""
+    """Reads `folder/card.json`.
+
+    Raises:
+      UserError: the file is missing, damaged or no card.
+    """
     path = Path(folder) / FILE_NAME
     try:
         return Card.from_dict(read_json(path))
@@ -154,7 +161,7 @@ def read_card(folder: Path) -> Card:
 
 
 def tree_sha256(flat: dict[str, np.ndarray]) -> str:
-    """Content hash over named tensors: names, shapes, dtypes and bytes, in the order of the names."""
+    """Returns a hash over names, shapes, dtypes and bytes of tensors, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(flat):
         value = np.ascontiguousarray(flat[name])

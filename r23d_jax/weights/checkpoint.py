@@ -1,13 +1,9 @@
-"""Checkpoints on disk: saved whole or not at all, checked when read, and three separate ways to use one.
+"""Checkpoints on disk: written atomically, and verified when read.
 
-* `resume` continues a run in its own workdir: weights, optimizer, step, everything.
-* `init_from` starts a new run from the weights of another.
-* `load_weights` uses a checkpoint.
-
-A checkpoint is a folder: `card.json`, `weights/` (Orbax: what is evaluated), and for a run also `train/`
-(Orbax: the rest of its state), `progress.json` (with the scores of the evaluations so far), and `checksums.json`
-over all of them. It is written under another name and renamed when complete, so a folder with a number for a name
-is always a whole one.
+A checkpoint is a folder with `card.json`, `weights/` (Orbax: the evaluated weights) and `checksums.json` over all of
+its files; that of a run also has `train/` (Orbax: the rest of its state) and `progress.json` (with the scores of
+evaluations so far). It is written under another name and renamed when complete, so that a folder with a number as its
+name is always complete.
 """
 
 import errno
@@ -33,19 +29,19 @@ _STEP = re.compile(r"\d{8}")
 
 
 class DamagedError(UserError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint whose content differs from what was written."""
 
 
 # --- one folder -----------------------------------------------------------------------------------------
 
 
 def save_weights(folder: Path, weights: Mapping[str, Any], card: cards.Card) -> Path:
-    """Writes a checkpoint of weights alone, as the converter does.
+    """Writes a checkpoint that has only weights, as the converter does.
 
     Args:
       folder: must not exist yet, or be empty.
-      weights: flat `{name: array}`, parameters and running statistics together.
-      card: its `tensors_sha256` is filled in here.
+      weights: flat `{name: array}` of parameters and running statistics.
+      card: written with its `tensors_sha256` filled in.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -55,7 +51,7 @@ def save_weights(folder: Path, weights: Mapping[str, Any], card: cards.Card) -> 
 
 
 def load_weights(folder: Path) -> tuple[Tensors, cards.Card]:
-    """Reads weights and card of one checkpoint folder, checked against its checksums."""
+    """Reads weights and card of a checkpoint folder, and verifies its checksums."""
     folder = Path(folder)
     card = cards.read_card(folder)
     _verify(folder)
@@ -66,9 +62,9 @@ def load_weights(folder: Path) -> tuple[Tensors, cards.Card]:
 
 
 def find(path: str | Path, which: str = "best") -> Path:
-    """The checkpoint folder that `path` means: itself, or a workdir's best or last one.
+    """Returns the checkpoint folder at `path`, or the best or last one of the workdir there.
 
-    "best" is the highest top1 over the evaluations of that run; without any it is the last.
+    "best" has the highest top1 of the run's evaluations; without evaluations it is the last.
     """
     path = Path(path)
     if (path / cards.FILE_NAME).is_file():
@@ -83,7 +79,7 @@ def find(path: str | Path, which: str = "best") -> Path:
 
 
 def best_step(workdir: Path) -> int | None:
-    """The step of the best checkpoint of a workdir; None where no checkpoint in it was evaluated."""
+    """Returns the step of a workdir's best checkpoint; None if none was evaluated."""
     scores = read_scores(workdir / "checkpoints")
     scored = [step for step in checkpoint_steps(workdir / "checkpoints") if step in scores]
     return max(scored, key=lambda step: (scores[step], step), default=None)
@@ -93,7 +89,7 @@ def best_step(workdir: Path) -> int | None:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """Orbax, told that this process writes alone: parameters are replicated, so one host has them all."""
+    """Returns Orbax's checkpointer for this process only: weights are replicated, so every host has all of them."""
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(),
         active_processes={jax.process_index()},
@@ -119,9 +115,9 @@ def write_folder(folder: Path, trees: dict[str, Mapping[str, Any]], card: cards.
         if progress:
             write_json(writing / "progress.json", progress)
         write_json(writing / "checksums.json", _checksums(writing))
-        sync(writing)  # or a power failure could keep the name and lose what is in it
+        sync(writing)  # otherwise a power failure could keep the name and lose the content
         if folder.exists():
-            folder.rmdir()  # only ever an empty one
+            folder.rmdir()  # fails unless it is empty
         os.replace(writing, folder)
         sync_folder(folder.parent)
     except BaseException:
@@ -130,7 +126,7 @@ def write_folder(folder: Path, trees: dict[str, Mapping[str, Any]], card: cards.
 
 
 def _check_space(folder: Path, trees: Mapping[str, Mapping[str, Any]]) -> None:
-    """Before anything is written: TensorStore's tasks that fail side by side write tracebacks of their own."""
+    """Raises if there is not enough disk space; TensorStore would print a traceback per task when it runs out."""
     needed = sum(np.asarray(value).nbytes for tree in trees.values() for value in tree.values()) + (1 << 20)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -141,10 +137,10 @@ def _check_space(folder: Path, trees: Mapping[str, Mapping[str, Any]]) -> None:
 def _save_tree(folder: Path, tree: Mapping[str, Any]) -> None:
     absl = logging.getLogger("absl")
     level = absl.level
-    absl.setLevel(logging.CRITICAL)  # Orbax would write a traceback, and raise the error besides
+    absl.setLevel(logging.CRITICAL)  # Orbax prints a traceback in addition to raising the error
     try:
         _checkpointer().save(folder.resolve(), {k: np.asarray(v) for k, v in tree.items()})
-    except ValueError as error:  # what TensorStore makes of a full disk
+    except ValueError as error:  # TensorStore's error for a full disk
         code = re.search(r"os_error_code='(\d+)'", str(error))
         if code is None:
             raise
@@ -170,7 +166,7 @@ def _checksums(folder: Path) -> dict[str, str]:
 def _verify(folder: Path) -> None:
     try:
         expected = read_json(folder / "checksums.json")
-    except (FileNotFoundError, ValueError):  # one that may not be read is not damaged
+    except (FileNotFoundError, ValueError):  # a missing permission does not mean damage
         expected = None
     if not isinstance(expected, dict):
         raise DamagedError(f"{folder}: damaged checkpoint: checksums.json is missing or unreadable")

@@ -1,4 +1,4 @@
-"""Fetching published weights: progress, resuming, verification, a cache, and a clear line without a network."""
+"""Downloads published weights into a cache, with progress, resuming and verification."""
 
 import hashlib
 import os
@@ -19,17 +19,17 @@ _TIMEOUT = 30.0  # seconds without a byte
 
 
 def fetch(name: str) -> Path:
-    """The local file (or TensorFlow prefix) of a publication, downloaded if it is not in the cache yet.
+    """Returns the local file (or TensorFlow prefix) of a publication, downloading it if it is not in the cache.
 
     Args:
-      name: of the registry.
+      name: in the registry.
 
     Returns:
-      What `readers.read_tensors` takes.
+      A path for `readers.read_tensors`.
 
     Raises:
-      UserError: an unknown name; no network; a file that is not the published one. The message gives the
-        address and where to put the file by hand.
+      UserError: the name is unknown, there is no network, or the file is not the published one. The message gives
+        the address, and where to put the file by hand.
     """
     published = registry.get(name)
     paths = [_fetch_file(file) for file in published.files]
@@ -55,7 +55,7 @@ def _fetch_file(file: File) -> Path:
 
 
 def _download(file: File, partial: Path, path: Path) -> None:
-    """Downloads into `partial`, going on from what an interrupted attempt left there."""
+    """Downloads into `partial`, continuing an interrupted download."""
     have = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(file.url, headers={"User-Agent": "r23d_jax"})
     if have:
@@ -72,7 +72,7 @@ def _download(file: File, partial: Path, path: Path) -> None:
             with partial.open("ab" if resumed else "wb") as out:
                 done = _copy(response, out, file.name, have if resumed else 0, total)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # everything is there already: the check decides
+        if error.code == 416 and have:  # the file is already complete; the hash is checked later
             return
         raise UserError(f"{file.name}: the server answered {error.code} {error.reason}; {by_hand}") from None
     except (OSError, urllib.error.URLError) as error:
@@ -101,7 +101,7 @@ def _refuse_full_disk(file: File, partial: Path, total: int | None) -> None:
 
 
 def _check(file: File, path: Path, by_hand: str) -> None:
-    """Removes and refuses a file that is not the published one. Without a published hash: at least not a page."""
+    """Removes and refuses a file with another hash than published or, if none is published, an HTML page."""
     if file.sha256:
         with path.open("rb") as stream:
             found, kind = hashlib.file_digest(stream, "sha256").hexdigest(), "SHA-256"
@@ -125,7 +125,7 @@ def _check(file: File, path: Path, by_hand: str) -> None:
 
 
 def git_blob_sha1(path: Path) -> str:
-    """Git's name for a file's contents: SHA-1 over `blob <size>\\0` and the bytes."""
+    """Returns the Git blob hash of a file: SHA-1 over `blob <size>\\0` and the bytes."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

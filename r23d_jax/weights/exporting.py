@@ -1,4 +1,4 @@
-"""Our weights out again, under the PyTorch names of the network's own family."""
+"""Exports weights under the PyTorch names of the network's family."""
 
 import os
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ ENDINGS = (".pth", ".pt", ".safetensors")
 
 
 def to_state_dict(values: Mapping[str, np.ndarray], card: Card) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Names, layouts and dtypes of PyTorch, with the counters of BatchNorm.
+    """Converts weights to a PyTorch state dict, including BatchNorm's counters.
 
     Args:
-      values: path -> array, as `models.flatten`.
+      values: path -> array, as from `structure.flatten`.
       card: of these weights.
 
     Returns:
       The state dict as contiguous arrays, and notes for the user.
 
     Raises:
-      UserError: with every tensor that has no name there.
+      UserError: tensors have no name in the family; the message lists them.
     """
     family = families.writer(models.canonical(card.arch))
     table, project, usual = family.table(values), family.naming.project, family.naming.epsilon
@@ -35,7 +35,7 @@ def to_state_dict(values: Mapping[str, np.ndarray], card: Card) -> tuple[dict[st
     adapt.raise_all(card.arch, f"cannot be written with the names of {project}", errors)
     state = {name: np.ascontiguousarray(value) for name, value in state.items()}
     counters = card.extra.get("num_batches_tracked")
-    if counters is None:  # trained here: PyTorch's modules want the counters, and do not use them
+    if counters is None:  # weights trained here; PyTorch's modules require the counters but do not use them
         counters = {path.removesuffix(".mean"): 0 for path in values if path.endswith(".mean")}
     for path, count in counters.items():
         name = table.to_source(f"{path}.mean")[0].removesuffix(".running_mean")
@@ -49,10 +49,10 @@ def to_state_dict(values: Mapping[str, np.ndarray], card: Card) -> tuple[dict[st
 
 
 def write(state: Mapping[str, np.ndarray], dest: Path) -> None:
-    """Writes a `.pth`/`.pt` or `.safetensors`, whole or not at all.
+    """Writes a `.pth`, `.pt` or `.safetensors` atomically.
 
     Raises:
-      UserError: another ending; the file is there already; PyTorch absent for `.pth`.
+      UserError: another ending; the file exists; or PyTorch, for `.pth`, is not installed.
     """
     dest = Path(dest)
     if dest.suffix not in ENDINGS:

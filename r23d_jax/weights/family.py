@@ -1,8 +1,7 @@
-"""What a family of published weights is: names, preprocessing, licence, and its publications.
+"""Types that describe a family of published weights: names, preprocessing, licence and publications.
 
-Hashes are those that the publishers give: torchvision and ig65m-pytorch put the first 8 hex digits of the SHA-256
-into the file name, GitHub names a file's contents by its Git blob hash. VMZ, kenshohara, DPC and TensorFlow publish
-none.
+Hashes are the published ones: torchvision and ig65m-pytorch put the first 8 hex digits of the SHA-256 into the file
+name, GitHub shows the Git blob hash. VMZ, kenshohara, DPC and TensorFlow publish none.
 """
 
 import dataclasses
@@ -17,13 +16,13 @@ class File:
     """One file of a publication.
 
     Attributes:
-      name: what it is called in the cache.
-      url: where it is; a page to fetch it from by hand where `direct` is False.
-      sha256: leading hex digits of its SHA-256, "" where none is published.
-      git_blob: its Git blob hash (SHA-1 over a header and the contents), "" where it is not in a repository.
-      megabytes: its size as published (2**20 bytes), None where unknown; exact sizes come from the server.
-      member: for an archive, the file in it that is wanted.
-      direct: False where no program may fetch it (Google Drive).
+      name: in the cache.
+      url: of the file, or of a page to fetch it from by hand if not `direct`.
+      sha256: leading hex digits of its SHA-256, "" if none is published.
+      git_blob: its Git blob hash (SHA-1 over a header and the content), "" if it is not in a repository.
+      megabytes: published size in 2**20 bytes, None if unknown; the server gives the exact size.
+      member: for an archive, the wanted file in it.
+      direct: whether a program may download it (not from Google Drive).
     """
 
     name: str
@@ -41,14 +40,14 @@ class Published:
 
     Attributes:
       name: as in `init_from` and `convert`.
-      arch: a name of `models.NAMES`; for a 2D network the usual target, another can be asked for.
-      files: the first is the one to read.
-      preprocessing: what it was trained on.
-      classes: number of logits, 0 where it has no classifier.
-      labels: "kinetics400" where the class names come with it, "" where they do not.
-      licence: SPDX name as stated by its publisher, "" where nothing is stated.
+      arch: a name of `models.NAMES`; for a 2D network the default target of inflation.
+      files: the first one is read.
+      preprocessing: as in training.
+      classes: number of logits, 0 without a classifier.
+      labels: "kinetics400" if those are its classes, "" if class names are unknown.
+      licence: SPDX name as stated by its publisher, "" if none is stated.
       scores: `{"metric", "value", "protocol"}`, values in percent.
-      pretrained: what it was trained on, in words.
+      pretrained: data set it was trained on, as text.
     """
 
     name: str
@@ -63,17 +62,17 @@ class Published:
 
 
 def scores(protocol: str, **values: float) -> tuple[dict, ...]:
-    """Scores under one protocol, in percent: `scores(protocol, top1_at_video=65.6)`."""
+    """Returns scores under one protocol, given in percent: `scores(protocol, top1_at_video=65.6)`."""
     return tuple({"metric": m.replace("_at_", "@"), "value": v, "protocol": protocol} for m, v in values.items())
 
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """The PyTorch classes whose names a family's table writes.
+    """The PyTorch classes that can load a family's exported weights.
 
     Attributes:
-      project: whose classes they are, for the user.
-      epsilon: of their batch normalisations; weights that need another want it set after loading.
+      project: that defines the classes, as text.
+      epsilon: of their batch normalisations; weights with another one need it set after loading.
     """
 
     project: str
@@ -87,17 +86,17 @@ class Family:
     Attributes:
       name: on the card and in messages.
       table: names of tensors, the source's or ours -> the table for them (VMZ's depends on the depth).
-      archs: names of the networks such a file may hold; for 2D networks, those it may be inflated to.
-      preprocessing: (arch, input channels, frames or None where any) -> what the weights were trained on.
-      licence: of the code and weights as their publisher states it, "" where that is another's word.
-      image: a 2D network, to be inflated.
-      fresh: endings of our paths that such a file need not have; they are initialised anew.
-      implied: our leaf -> the value it has where the source has no such tensor.
-      epsilon: of batch normalisation, where it is not the network's own.
+      archs: names of networks that a file may contain; for 2D networks, those it may be inflated to.
+      preprocessing: (arch, input channels, frames or None for any) -> preprocessing of the training.
+      licence: of code and weights as stated by their publisher, "" if the publisher states none.
+      image: whether it is a 2D network, to be inflated.
+      fresh: endings of our paths that a file may lack; they are newly initialised.
+      implied: our leaf -> its value if the source has no such tensor.
+      epsilon: of batch normalisation, if it differs from the network's default.
       kinetics: whether a head of 400 classes is Kinetics-400's.
-      clip_lengths: whether such weights were published for clips of several lengths, which a file does not tell.
-      naming: the names under which its networks go back out to PyTorch; None where they go out under another's.
-      published: its weights that can be had by name.
+      clip_lengths: whether weights were published for several clip lengths, which a file does not contain.
+      naming: PyTorch classes for export; None if another family's are used.
+      published: weights that are available by name.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Published weights in, our tensors and their card out."""
+"""Converts published weights to our tensors and their card."""
 
 import dataclasses
 import re
@@ -24,9 +24,9 @@ class Imported:
     """Converted weights.
 
     Attributes:
-      values: path -> float32 array, as `models.flatten`.
-      card: complete but for `tensors_sha256`.
-      notes: what was done and what was assumed, a line each.
+      values: path -> float32 array, as from `structure.flatten`.
+      card: complete except for `tensors_sha256`.
+      notes: conversions and assumptions, a line each.
     """
 
     values: dict[str, np.ndarray]
@@ -35,7 +35,7 @@ class Imported:
 
 
 def locate(source: str | Path) -> tuple[Path, Published | None]:
-    """The path that a source means: a file, folder or TensorFlow prefix, or a published name, fetched."""
+    """Returns the path of a file, folder or TensorFlow prefix, or of a published name's downloaded file."""
     path = Path(source)
     if path.exists() or path.with_name(path.name + ".index").exists():
         return path, None
@@ -46,10 +46,10 @@ def locate(source: str | Path) -> tuple[Path, Published | None]:
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
-    """Class names, one a line in the order of the logits; numbers before them (`1 ApplyEyeMakeup`) are dropped.
+    """Reads class names, one per line in the order of the logits; leading numbers (`1 ApplyEyeMakeup`) are dropped.
 
     Raises:
-      UserError: unreadable, empty, or a name twice.
+      UserError: the file is unreadable or empty, or has a name twice.
     """
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
@@ -79,13 +79,13 @@ def convert(
 
     Args:
       source: a file, a TensorFlow prefix or folder, or a published name.
-      arch: which network they are, where that is not to be recognised; another than theirs asks for a
-        transplant (3D kernels summed over time) or, for a 2D network, names what to inflate it to.
+      arch: name of the network, by default recognised. Another network than the source's means a transplant (3D
+        kernels summed over time); for a 2D network it is the target of inflation.
       labels: class names in the order of the logits.
-      in_channels: other input channels than the source's 3: the first kernel is averaged over them.
+      in_channels: number of input channels if not the source's 3; the first kernel is averaged over them.
 
     Raises:
-      UserError: with every tensor that does not fit.
+      UserError: tensors do not fit; the message lists them.
     """
     path, published = locate(source)
     read = readers.read_tensors(path)
@@ -133,7 +133,7 @@ def convert(
         notes.append(f"beside the tensors, not looked at: {adapt.listed(read.left_out)}")
     card = _card(read, family, published, theirs, arch, arguments, labels, report, notes)
     extra = {}
-    if read.format in ("torch", "safetensors") and not family.image:  # 2D networks have no way back
+    if read.format in ("torch", "safetensors") and not family.image:  # 2D networks are not exported
         extra["num_batches_tracked"] = _counters(read.tensors, table)
     if report.widened:
         extra["dtypes"] = {name: ours[name].dtype.name for name in report.widened}
@@ -143,7 +143,7 @@ def convert(
 def _networks(
     family: Family, shapes: Shapes, arch: str | None, origin: str, errors: Sequence[str]
 ) -> tuple[str | None, str]:
-    """`(what the weights are, what they are to become)`; the first is None for a 2D network."""
+    """Returns the networks of the source (None if 2D) and of the result."""
     named = None if arch is None else models.get(arch)
     if family.image:
         if named is None and len(family.archs) > 1:
@@ -154,7 +154,7 @@ def _networks(
             raise UserError(f"{origin}: {family.name} weights cannot become {chosen}, only {', '.join(family.archs)}")
         return None, chosen
     try:
-        if named is not None and _is_meant(named, shapes, family):
+        if named is not None and _is_named_network(named, shapes, family):
             return named.name, arch
         theirs = architecture.recognise(shapes, family.archs, origin)
     except UserError as error:
@@ -164,8 +164,8 @@ def _networks(
     return theirs, arch or theirs
 
 
-def _is_meant(named: Architecture, shapes: Shapes, family: Family) -> bool:
-    """Whether the weights are of the network that was named: of its published size, or of no published one."""
+def _is_named_network(named: Architecture, shapes: Shapes, family: Family) -> bool:
+    """Returns whether the weights are of the named network, in its published size or in one that nobody published."""
     if named.fits(shapes, any_size=False):
         return True
     others = any(models.get(name).fits(shapes, any_size=False) for name in family.archs)
@@ -173,16 +173,16 @@ def _is_meant(named: Architecture, shapes: Shapes, family: Family) -> bool:
 
 
 def _has_blocks(target: Architecture, shapes: Shapes) -> bool:
-    """Whether a network has these blocks, of any width and kind, so that the tensors may be fitted to it.
+    """Returns whether a network has these blocks, of any width and kind, so that tensors can be fitted to it.
 
-    R2D never has: its first kernel is another sum.
+    Never true for R2D, whose first kernel covers the whole clip.
     """
     size = target.size(shapes) if target.first_kernel in shapes else None
     return size is not None and size.keys() <= {"width"}
 
 
 def _identify(read: readers.TensorFile, family: Family) -> Published | None:
-    """The publication that a file is, by its hash."""
+    """Returns the publication that a file belongs to, by its hash."""
     blob = ""
     if any(file.git_blob for published in family.published for file in published.files):
         blob = download.git_blob_sha1((read.path if read.path.is_dir() else read.path.parent) / read.file)
@@ -190,7 +190,7 @@ def _identify(read: readers.TensorFile, family: Family) -> Published | None:
 
 
 def _fresh(paths: Sequence[str], target: Mapping[str, object]) -> dict[str, np.ndarray]:
-    """Initial values: those of a new network."""
+    """Returns fresh initial values."""
     values = {}
     if any(path.startswith("fc.") for path in paths):
         from flax import nnx
@@ -206,7 +206,7 @@ def _fresh(paths: Sequence[str], target: Mapping[str, object]) -> dict[str, np.n
 
 
 def _counters(tensors: Mapping[str, np.ndarray], table: Table) -> dict[str, int]:
-    """PyTorch's update counters by our layer, kept for the way back."""
+    """Returns BatchNorm's update counters of PyTorch by our layer, for export."""
     counters = {}
     for name, value in tensors.items():
         mean = name.removesuffix(_COUNTER) + ".running_mean"

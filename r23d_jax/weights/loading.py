@@ -1,4 +1,4 @@
-"""Weights from anywhere by one call: a file, a published name, a checkpoint folder or a workdir."""
+"""Loads weights from any source: a file, a published name, a checkpoint folder or a workdir."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ def load(
     in_channels: int | None = None,
     which: str = "best",
 ) -> tuple[nnx.Module, Card]:
-    """A network with the weights of a file, a published name or a checkpoint of ours, in evaluation mode.
+    """Loads a network with weights, in evaluation mode.
 
     Args:
       source: a weights file, TensorFlow prefix or folder, published name, checkpoint folder, or workdir.
-      arch: a name of `models.NAMES`, where it is not to be recognised; see `importing.convert`.
-      labels: class names in the order of the logits, or a file with one a line.
-      in_channels: another number of input channels than the source's 3.
-      which: "best" or "last", of a workdir.
+      arch: a name of `models.NAMES`, by default recognised; see `importing.convert`.
+      labels: class names in the order of the logits, or a file with one per line.
+      in_channels: number of input channels if not the source's 3.
+      which: "best" or "last" checkpoint of a workdir.
 
     Returns:
       The network, and its card.
 
     Raises:
-      UserError: with everything that does not fit.
+      UserError: the source is missing, damaged, or does not fit.
     """
     values, card = load_flat(source, arch, labels, in_channels=in_channels, which=which)
     return build(card, values), card
@@ -48,7 +48,7 @@ def load_flat(
     in_channels: int | None = None,
     which: str = "best",
 ) -> tuple[dict[str, np.ndarray], Card]:
-    """As `load`, but the values by path instead of a network."""
+    """Does the same as `load`, but returns the weights by path instead of a network."""
     names = importing.read_labels(labels) if isinstance(labels, str | Path) else labels
     if not is_ours(source):
         imported = importing.convert(source, arch, names, in_channels)
@@ -65,13 +65,13 @@ def load_flat(
 
 
 def build(card: Card, values: Mapping[str, np.ndarray]) -> nnx.Module:
-    """The network a card describes, with these values, in evaluation mode."""
+    """Returns the network of a card with these weights, in evaluation mode."""
     model = nnx.eval_shape(lambda: models.from_card(card))
     architecture.check(card.arch, model, values)
     return architecture.fill(model, values)
 
 
 def is_ours(source: str | Path) -> bool:
-    """Whether a path is a checkpoint folder or a workdir of this project."""
+    """Returns whether a path is a checkpoint folder or a workdir of this project."""
     path = Path(source)
     return path.is_dir() and ((path / FILE_NAME).is_file() or (path / "checkpoints").is_dir())

@@ -1,9 +1,8 @@
-"""The engine of the converter: tables of names that work in both directions, and layouts.
+"""Tables that map names and layouts of tensors between projects, in both directions.
 
-A family of published weights is a table of `Module` rules. One rule says what a layer is called there and
-here (`comp_{i}_conv_{c}` and `layer1.{i}.conv{c}.0`, where a placeholder stands for one number or word) and
-what kind of layer it is; the kind and the family's `Scheme` say what its tensors are called and how their
-axes lie. A name that no rule knows, or that two rules know, is an error.
+A family of published weights has a table of `Rule`s. A rule gives a layer's name in the source and its path here
+(`comp_{i}_conv_{c}` and `layer1.{i}.conv{c}.0`, where a placeholder matches one number or word) and its kind. The kind
+and the family's `Scheme` determine names and axes of its tensors. A name that no or several rules match is an error.
 """
 
 import dataclasses
@@ -15,7 +14,7 @@ import numpy as np
 # Our layouts: convolutions [T, H, W, in, out], linear [in, out].
 _OIDHW_TO_DHWIO = (2, 3, 4, 1, 0)
 _DHWIO_TO_OIDHW = (4, 3, 0, 1, 2)
-# A 2D convolution becomes one of one frame.
+# A 2D convolution becomes a 3D one with one frame.
 _OIHW_TO_HWIO = (2, 3, 1, 0)
 
 
@@ -34,11 +33,11 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """How a framework names and lays out the tensors of a layer.
+    """Names and layouts of a layer's tensors in a framework.
 
     Attributes:
-      conv, norm, linear: our leaf -> the suffix that the framework puts after the layer's name.
-      out_first: True where kernels are [out, in, ...], as in PyTorch and Caffe2.
+      conv, norm, linear: our leaf -> the framework's suffix to the layer's name.
+      out_first: whether kernels are [out, in, ...], as in PyTorch and Caffe2.
     """
 
     conv: Mapping[str, str]
@@ -91,7 +90,7 @@ class Table:
         Args:
           modules: the rules.
           scheme: names and layouts of the framework.
-          unused: regular expressions for whole names that are deliberately not used -> what those are.
+          unused: regular expressions of whole names that are ignored on purpose -> the reason.
         """
         self.scheme = scheme
         self._rules = []
@@ -102,18 +101,22 @@ class Table:
         self._unused = [(re.compile(expression), why) for expression, why in (unused or {}).items()]
 
     def why_unused(self, name: str) -> str | None:
-        """What the source's tensor is, if it is one that is left out on purpose."""
+        """Returns why a tensor of the source is ignored on purpose, or None if it is not."""
         return next((why for pattern, why in self._unused if pattern.fullmatch(name)), None)
 
     def to_ours(self, name: str) -> tuple[str, str]:
-        """`(our path, kind)` of a source's tensor; `KeyError` with the reason if not exactly one rule has it."""
+        """Returns `(our path, kind)` of a tensor of the source.
+
+        Raises:
+          KeyError: no or several rules match; with the reason.
+        """
         found = {
             (_fill(ours, match), kind) for theirs, _, _, ours, kind in self._rules if (match := theirs.fullmatch(name))
         }
         return _only(name, found)
 
     def to_source(self, path: str) -> tuple[str, str]:
-        """`(source's name, kind)` of one of our paths."""
+        """Returns `(name in the source, kind)` of one of our paths."""
         found = {
             (_fill(source, match), kind) for _, ours, source, _, kind in self._rules if (match := ours.fullmatch(path))
         }
@@ -122,10 +125,10 @@ class Table:
     def convert(
         self, tensors: Mapping[str, np.ndarray]
     ) -> tuple[dict[str, np.ndarray], dict[str, list[str]], list[str]]:
-        """Source's tensors -> ours, with our layouts; views where the layout allows it.
+        """Converts the source's tensors to our paths and layouts, as views if possible.
 
         Returns:
-          Ours by path; the names left out on purpose, by what they are; one line for every error.
+          Tensors by path; names that are ignored on purpose, by reason; and a line for every error.
         """
         ours, unused, errors = {}, {}, []
         origin: dict[str, str] = {}
@@ -143,7 +146,7 @@ class Table:
         return ours, unused, errors
 
     def export(self, ours: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Our tensors -> the source's names and layouts; and one line for every error."""
+        """Converts our tensors to the source's names and layouts; also returns a line for every error."""
         theirs, errors = {}, []
         for path, value in ours.items():
             try:

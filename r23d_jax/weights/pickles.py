@@ -1,4 +1,4 @@
-"""Caffe2's pickles, read without running anything: arrays and plain containers are all that may stand in one."""
+"""Reads Caffe2's pickles without executing code: only arrays and plain containers are allowed."""
 
 import collections
 import pickle
@@ -11,13 +11,13 @@ from r23d_jax.errors import UserError, one_line
 
 
 def read_caffe2(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Reads `{"blobs": {name: array}}` or a bare `{name: array}`, as VMZ publishes its networks.
+    """Reads `{"blobs": {name: array}}` or `{name: array}`, as published by VMZ.
 
     Returns:
-      The arrays, without a `gpu_0/` scope before their names, and the names of what stood beside them.
+      The arrays, their names without a `gpu_0/` scope, and the names of other values in the file.
 
     Raises:
-      UserError: anything in the file but arrays and containers; a truncated file; another content.
+      UserError: the file is truncated, or has anything but arrays and containers.
     """
     try:
         with path.open("rb") as file:
@@ -26,7 +26,7 @@ def read_caffe2(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
         raise UserError(
             f"{path}: holds Python objects besides arrays, which could run code when loaded: refused ({error})"
         ) from None
-    except Exception as error:  # a damaged pickle can fail in any way; nothing of it has been used
+    except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f"{path}: damaged or truncated pickle ({one_line(error)[:160]})") from None
     if not isinstance(loaded, dict):
         raise UserError(f"{path}: a pickle of a {type(loaded).__name__}, not of Caffe2 blobs")
@@ -45,11 +45,11 @@ def _is_numeric(blob: Any) -> bool:
 
 
 class _Refused(Exception):
-    """A global that is not on the list."""
+    """A global that is not allowed."""
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """Python 3 writes bytes into protocol 2 as a call of `codecs.encode`; only this use of it is served."""
+    """Replaces `codecs.encode`, as which Python 3 pickles bytes in protocol 2; supports no other use of it."""
     if encoding not in ("latin1", "latin-1"):
         raise _Refused(f"_codecs.encode to {encoding}")
     return text.encode("latin1")

@@ -1,7 +1,7 @@
-"""Files of tensors -> named NumPy arrays, and nothing else: no reader here runs what a file says.
+"""Reads files of tensors as named NumPy arrays, without executing code from the file.
 
-What a file is, is decided by its first bytes, not by its name. PyTorch and TensorFlow are imported only to
-read their own formats; `.safetensors` and Caffe2 pickles need neither.
+The format is recognised by the first bytes, not by the name. PyTorch and TensorFlow are imported only to read their
+own formats; `.safetensors` and Caffe2 pickles need neither.
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ _TF_V1_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a TF
 
 @dataclasses.dataclass
 class TensorFile:
-    """What was read.
+    """The content of a file of tensors.
 
     Attributes:
-      path: the file, folder or prefix that was asked for.
+      path: the given file, folder or prefix.
       format: "torch", "safetensors", "caffe2" or "tensorflow".
-      tensors: name -> array, names without `DataParallel`'s prefix; large ones may be memory-mapped.
-      file: base name of the file that holds the tensors.
+      tensors: name -> array, names without prefixes of wrappers; large ones may be memory-mapped.
+      file: base name of the file with the tensors.
       sha256: of that file's bytes.
-      left_out: what stood beside the tensors and was not looked at (`optimizer`, `epoch`).
+      left_out: names of other values in the file (`optimizer`, `epoch`).
     """
 
     path: Path
@@ -48,7 +48,8 @@ def read_tensors(path: str | Path) -> TensorFile:
     """Reads a `.pth/.pt/.tar`, `.safetensors`, Caffe2 `.pkl` or TensorFlow checkpoint (prefix or folder).
 
     Raises:
-      UserError: no such file; not such a file; damaged; holding more than tensors; or its library absent.
+      UserError: the file is missing, damaged, of another format or not restricted to tensors, or its library is not
+        installed.
     """
     path = Path(path)
     prefix = _tensorflow_prefix(path)
@@ -77,7 +78,7 @@ def read_tensors(path: str | Path) -> TensorFile:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Returns the SHA-256 of a file's bytes as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -98,7 +99,7 @@ def _refuse_text(path: Path, start: bytes) -> None:
 def _has_end(path: Path) -> bool:
     try:
         return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # an end that says that there are other files
+    except zipfile.BadZipFile:  # the end belongs to another archive
         return False
 
 
@@ -113,7 +114,7 @@ def _read_torch(path: Path, zipped: bool) -> tuple[dict[str, np.ndarray], tuple[
         ) from None
     import pickle
 
-    # NumPy scalars (a best accuracy, say) stand in many training checkpoints; they are as inert as tensors.
+    # NumPy scalars, harmless as tensors, occur in many training checkpoints (a best accuracy, say).
     inert = [
         (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
         for name in ("scalar", "_reconstruct")
@@ -131,7 +132,7 @@ def _read_torch(path: Path, zipped: bool) -> tuple[dict[str, np.ndarray], tuple[
                 f"{_named_global(text)}; save its state_dict() alone"
             ) from None
         raise UserError(f"{path}: damaged or truncated PyTorch file ({text[:160]})") from None
-    except Exception as error:  # a damaged file can fail in any way; nothing of it has been used
+    except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path}: damaged or truncated PyTorch file ({one_line(error)[:160]})") from None
     state, left_out = _unwrap(path, loaded, torch.Tensor)
     return strip_prefixes({name: _torch_to_numpy(tensor) for name, tensor in state.items()}), left_out
@@ -157,7 +158,7 @@ def _torch_to_numpy(tensor: Any) -> np.ndarray:
 
 
 def _unwrap(path: Path, loaded: Any, tensor_type: type) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The state dict inside a training checkpoint. More than one candidate is an error, not a guess."""
+    """Returns the state dict inside a training checkpoint; raises if there are several candidates."""
 
     def is_state(value: Any) -> bool:
         return isinstance(value, Mapping) and any(isinstance(v, tensor_type) for v in value.values())
@@ -177,7 +178,7 @@ def _unwrap(path: Path, loaded: Any, tensor_type: type) -> tuple[dict[str, Any],
 
 
 def strip_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Removes a prefix that wrapping put before every name."""
+    """Removes the prefix of a wrapper if every name has it."""
     for prefix in _PREFIXES * 2:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
@@ -201,7 +202,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _tensorflow_prefix(path: Path) -> Path | None:
-    """The prefix that a path means: the prefix itself, its `.index`, or a folder with exactly one."""
+    """Returns the checkpoint prefix for a path: the prefix itself, its `.index`, or a folder with exactly one."""
     if path.suffix == ".index" and path.is_file():
         return path.with_suffix("")
     if path.with_name(path.name + ".index").is_file():

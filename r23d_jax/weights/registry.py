@@ -1,7 +1,4 @@
-"""The published weights of all families by name, and by what their files hash to.
-
-`download.py` fetches them, `importing.py` reads them.
-"""
+"""The published weights of all families, by name and by the hashes of their files."""
 
 import difflib
 
@@ -11,12 +8,16 @@ from r23d_jax.weights.family import Published
 
 
 def published() -> dict[str, Published]:
-    """Every publication by its name, family by family."""
+    """Returns every publication by its name, ordered by family."""
     return {entry.name: entry for family in families.FAMILIES for entry in family.published}
 
 
 def get(name: str) -> Published:
-    """The publication of that name; an unknown name is a `UserError` with the nearest one."""
+    """Returns the publication of a name.
+
+    Raises:
+      UserError: there is none; the message suggests the closest name.
+    """
     known = published()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
@@ -26,7 +27,7 @@ def get(name: str) -> Published:
 
 
 def identify(sha256: str, git_blob: str = "") -> Published | None:
-    """The publication a file with these hashes is, if any."""
+    """Returns the publication of a file with these hashes, if any."""
     for entry in published().values():
         for file in entry.files:
             known = (file.sha256 and sha256.startswith(file.sha256)) or (file.git_blob and file.git_blob == git_blob)

@@ -17,7 +17,7 @@ PACKAGE = Path(cli.__file__).parent
 def run(monkeypatch, capsys, *argv, program="/somewhere/bin/r23d"):
     """Status, stdout and stderr of the command."""
     monkeypatch.setattr(sys, "argv", [program, *argv])
-    monkeypatch.setattr(errors, "_spelling", ("", ""))
+    monkeypatch.setattr(errors, "_program_name", ("", ""))
     with pytest.raises(SystemExit) as ended:
         cli.run()
     return ended.value.code, *capsys.readouterr()

@@ -35,7 +35,7 @@ _CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
 
 NAME = "convolution"  # checkpoint name of every output, for rematerialisation policies
 
-_soon: contextvars.ContextVar[bool] = contextvars.ContextVar("soon", default=False)
+_quick: contextvars.ContextVar[bool] = contextvars.ContextVar("quick", default=False)
 _platform_override: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
 
@@ -60,7 +60,7 @@ def choose(
         return native
     time, height, width, inputs, outputs = kernel_shape
     # With fewer channels or positions the transforms cost more than they save.
-    if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1 and not _soon.get():
+    if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1 and not _quick.get():
         if height == width == 3 and min(shape[2:4]) >= 20:
             return winograd.spatial
         over_time = kernel_shape[:3] == (3, 1, 1) and padding == ((1, 1), (0, 0), (0, 0))
@@ -82,13 +82,13 @@ def choose(
 
 
 @contextlib.contextmanager
-def compiled_soon() -> Iterator[None]:
+def quick_compilation() -> Iterator[None]:
     """Avoids formulations that take long to compile, for programs traced inside that run only a few times."""
-    token = _soon.set(True)
+    token = _quick.set(True)
     try:
         yield
     finally:
-        _soon.reset(token)
+        _quick.reset(token)
 
 
 @contextlib.contextmanager
@@ -136,18 +136,18 @@ def _accepted(option: str, value: str) -> bool:
 
 
 def native(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Any kernel: XLA's own 3D convolution."""
+    """Computes any kernel by XLA's own 3D convolution."""
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
 
 
 def pointwise(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """1x1x1 without padding: every stride-th position, then one matmul."""
+    """Computes 1x1x1 without padding: every stride-th position, then one matmul."""
     del padding
     return x[:, :: strides[0], :: strides[1], :: strides[2]] @ kernel[0, 0, 0]
 
 
 def folded(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """1 x kh x kw without padding in time: a 2D convolution with the frames in the batch."""
+    """Computes 1 x kh x kw without padding in time: a 2D convolution with the frames in the batch."""
     x = x[:, :: strides[0]]
     batch, time = x.shape[:2]
     planar = strided_conv2d if max(strides[1:]) > 1 and kernel.shape[3] >= 32 else conv2d
@@ -156,7 +156,7 @@ def folded(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) 
 
 
 def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """kt x 1 x 1 without padding in space: a 2D convolution over (time, height * width)."""
+    """Computes kt x 1 x 1 without padding in space: a 2D convolution over (time, height * width)."""
     x = x[:, :, :: strides[1], :: strides[2]]
     batch, time, height, width, channels = x.shape
     y = conv2d(x.reshape(batch, time, height * width, channels), kernel[:, 0], (strides[0], 1), (padding[0], (0, 0)))
@@ -164,7 +164,7 @@ def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding
 
 
 def shifted(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Any kernel: the sum over its frames of a folded convolution with the input frames under each.
+    """Computes any kernel as the sum over its frames of a folded convolution with the input frames under each.
 
     Skips frames of the padding.
     """
@@ -185,7 +185,7 @@ def shifted(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding)
 
 
 def stacked_inputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Any kernel: shifts of the input in time, concatenated along the channels, then one folded convolution.
+    """Computes any kernel by one folded convolution of shifts of the input in time, concatenated along the channels.
 
     Costs kt copies of the input.
     """
@@ -197,7 +197,7 @@ def stacked_inputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: P
 
 
 def stacked_outputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Any kernel: one folded convolution for all of its frames, then a sum of shifts of the outputs in time.
+    """Computes any kernel by one folded convolution for all of its frames, then a sum of shifts of the outputs in time.
 
     Costs kt copies of the output; with a stride in time it computes frames that are not used.
     """

@@ -35,13 +35,13 @@ _PIECE = 6272  # most positions in a piece: two frames of 56x56
 
 
 def spatial(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """kt x 3 x 3 of stride 1 and padding up to 2: tiles over height and width, summed over the kernel's frames."""
+    """Computes kt x 3 x 3 of stride 1 and padding up to 2: tiles over space, summed over the kernel's frames."""
     _refuse(kernel.shape[1:3] != (_TAPS, _TAPS), kernel, strides, padding)
     return _convolve(x, kernel, _SPACE, padding)
 
 
 def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """3 x 1 x 1 of stride 1 and padding up to 2 in time only: tiles over time."""
+    """Computes 3 x 1 x 1 of stride 1 and padding up to 2 in time only: tiles over time."""
     _refuse(kernel.shape[:3] != (_TAPS, 1, 1) or any(padding[1] + padding[2]), kernel, strides, padding)
     return _convolve(x, kernel, _TIME, padding)
 
@@ -283,12 +283,7 @@ class _Pieces:
         return jnp.stack([frame(start + offset) for offset in range(length)], 1).astype(jnp.float32)
 
     def join(self, piece: Callable[[jax.Array | int], jax.Array], seed: jax.Array) -> jax.Array:
-        """Returns all outputs.
-
-        Args:
-          piece: returns the outputs of the piece with a number.
-          seed: any scalar that is computed; see below.
-        """
+        """Returns all outputs, of a function from a piece's number to its outputs; seed is any computed scalar."""
         if self._count == 1:
             return piece(0)
         like = jax.eval_shape(piece, 0)
@@ -310,9 +305,6 @@ class _Pieces:
 
 
 def _divisor(size: int, most: int, unit: int) -> int:
-    """Returns the largest divisor of size that is a multiple of unit and at most `most`.
-
-    If there is none: the smallest divisor that is a multiple of unit, or size.
-    """
+    """Returns the divisor of size that is a multiple of unit, the largest up to `most` or the smallest; else size."""
     fitting = [d for d in range(unit, size + 1, unit) if size % d == 0]
     return max((d for d in fitting if d <= most), default=fitting[0] if fitting else size)

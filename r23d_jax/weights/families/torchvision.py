@@ -1,4 +1,4 @@
-"""torchvision's names: its video ResNets (also ig65m-pytorch's and the study's), and its 2D ResNets."""
+"""Families with torchvision's names: video ResNets (also of ig65m-pytorch and the study), and 2D ResNets."""
 
 import dataclasses
 
@@ -54,7 +54,7 @@ def _preset(arch: str, in_channels: int, frames: int | None) -> Preprocessing:
 
 
 def _imagenet(in_channels: int = 3) -> Preprocessing:
-    """A 2D network's input, at a video network's size: only the normalisation is the 2D network's."""
+    """Returns a video network's preprocessing with the normalisation of the 2D networks."""
     if in_channels != 3:
         return Preprocessing(
             resize=(128, 171),
@@ -68,7 +68,7 @@ def _imagenet(in_channels: int = 3) -> Preprocessing:
     return Preprocessing(resize=(128, 171), crop=112, frames=16, **IMAGENET)
 
 
-# --- the publications --------------------------------------------------------------------------------------------
+# --- published weights -------------------------------------------------------------------------------------------
 
 _URL = "https://download.pytorch.org/models/"
 _PROTOCOL = "Kinetics-400 validation, video level: 5 clips of 16 frames at 15 fps, 128x171, centre crop 112"

@@ -1,4 +1,4 @@
-"""VMZ: Caffe2 pickles whose blocks are numbered through the whole network, kernels are [out, in, T, H, W].
+"""VMZ: Caffe2 pickles with blocks numbered over the whole network, and kernels [out, in, T, H, W].
 
 Source: the network builders and the PyTorch conversion script of facebookresearch/VMZ.
 """
@@ -11,7 +11,7 @@ from r23d_jax.weights.families.datasets import KINETICS
 from r23d_jax.weights.family import Family, File, Published, scores
 from r23d_jax.weights.mapping import CAFFE2, Rule, Table
 
-# The networks of Tran et al., which torchvision's names hold too.
+# The networks of Tran et al.; files with torchvision's names may contain them as well.
 LADDER = (
     "r2d_18",
     "f_r2d_18",
@@ -28,14 +28,14 @@ LADDER = (
 DEEP = ("r2d_34", "f_r2d_34", "r3d_34", "r2plus3d_34", "r3plus2d_34", "r2plus1d_34")
 DEEPER = ("r3d_50", "r2plus3d_50", "r3plus2d_50", "r2plus1d_50")
 
-# Flow is stored as (pixels + 20) / 40 on 0..255: `data.flow.BOUND`, which is not imported for OpenCV's sake.
+# Flow is stored as (pixels + 20) / 40 on 0..255. Equals `data.flow.BOUND`, whose import would need OpenCV.
 FLOW_BOUND = 20.0
 
 _LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # 50 layers: as 34, in bottlenecks
 
 
 def table(names: Collection[str]) -> Table:
-    """The table for a file's blobs: which blocks a stage has depends on the depth, which they tell."""
+    """Returns the table for a file's blobs; the blocks of each stage follow from the number of blocks."""
     numbers = [int(match[1]) for name in names if (match := re.match(r"comp_(\d+)_conv", name))]
     layers = _LAYERS[18 if max(numbers, default=0) < 8 else 34]
     if "conv1_middle_w" in names:
@@ -79,7 +79,7 @@ def _block(number: int, ours: str, names: Collection[str]) -> list[Rule]:
 
 
 def preprocessing(frames: int = 16, in_channels: int = 3) -> Preprocessing:
-    """VMZ and IG-65M. Their flow is Farneback's, standardised in pixels by its own mean and deviation."""
+    """Returns the preprocessing of VMZ and IG-65M. Flow is Farneback's, with statistics in pixels."""
     if in_channels == 3:
         return Preprocessing(resize=(128, 171), crop=112, frames=frames, **KINETICS)
     pixels = {"mean": (0.0046635, 0.0046261), "std": (0.972347, 0.755146)}
@@ -94,7 +94,7 @@ def preprocessing(frames: int = 16, in_channels: int = 3) -> Preprocessing:
     )
 
 
-# --- the publications --------------------------------------------------------------------------------------------
+# --- published weights -------------------------------------------------------------------------------------------
 
 _PROTOCOL = "Kinetics-400 validation, {n} frames at 112: 10 clips uniformly spaced, centre crop"
 _DENSE = "Kinetics-400 validation, 32 frames at 112: clips densely sampled, centre crop"

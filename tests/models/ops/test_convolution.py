@@ -105,9 +105,9 @@ def test_trace_for_changes_the_traced_formulation_and_is_undone():
     assert ranks() == ({4} if jax.default_backend() == "cpu" else {5})
 
 
-def test_what_has_to_be_compiled_soon_does_without_winograd():
+def test_quick_compilation_avoids_winograd():
     layer = (1, 2, 20, 20, 32), (1, 3, 3, 32, 32), (1, 1, 1), ((0, 0), (1, 1), (1, 1))
-    with convolution.compiled_soon():
+    with convolution.quick_compilation():
         assert convolution.choose("cpu", *layer) is convolution.folded
         assert convolution.choose("tpu", *layer) is convolution.native
     assert convolution.choose("cpu", *layer) is convolution.winograd.spatial
