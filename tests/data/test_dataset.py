@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import fake_data
 import numpy as np
 import pytest
 
@@ -15,18 +16,7 @@ from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.runtime.workdir import recorded
 from r23d_jax.training.loop import train_and_evaluate
 
-SMALL = (
-    "model.width=4",
-    "model.layers=(1,1,1,1)",
-    "clip.frames=4",
-    "clip.size=16",
-    "clip.resize=(20,24)",
-    "augment.flip_sensitive=()",
-    "batch_size=8",
-    "steps=2",
-    "workers=2",
-    "dataset.split=folds",
-)
+SMALL = (*fake_data.TINY, "steps=2", "dataset.split=folds")
 
 
 @dataclasses.dataclass

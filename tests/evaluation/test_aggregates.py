@@ -11,18 +11,7 @@ from r23d_jax.evaluation import aggregates, evaluator, fusion
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.training.loop import train_and_evaluate
 
-SMALL = (
-    "model.width=4",
-    "model.layers=(1,1,1,1)",
-    "dataset.name=tfds_ucf101",
-    "clip.frames=4",
-    "clip.size=16",
-    "clip.resize=(20,24)",
-    "augment.flip_sensitive=()",
-    "batch_size=8",
-    "steps=2",
-    "workers=2",
-)
+SMALL = (*fake_data.RUN, "steps=2")
 
 
 def test_means_by_hand():

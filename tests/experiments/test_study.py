@@ -22,21 +22,7 @@ from r23d_jax.runtime.workdir import claim_workdir
 from r23d_jax.viz import study_plot
 
 # Data and program of test_loop.py, so that both files compile it once.
-SMALL = (
-    "model.width=4",
-    "model.layers=(1,1,1,1)",
-    "dataset.name=tfds_ucf101",
-    "clip.frames=4",
-    "clip.size=16",
-    "clip.resize=(20,24)",
-    "augment.flip_sensitive=()",
-    "batch_size=8",
-    "steps=12",
-    "lr=0.05",
-    "log_every=2",
-    "workers=2",
-    "model.dropout=0.2",
-)
+SMALL = fake_data.RUN
 
 
 @pytest.fixture(scope="module")

@@ -22,20 +22,7 @@ from r23d_jax.training import loop
 from r23d_jax.weights import checkpoint
 
 CLASSES = ("Archery", "Bowling", "Diving")
-SMALL = (
-    "arch=f_r2d_18",
-    "model.width=4",
-    "model.layers=(1,1,1,1)",
-    "clip.frames=4",
-    "clip.size=16",
-    "clip.resize=(20,24)",
-    "batch_size=8",
-    "steps=2",
-    "lr=0.05",
-    "workers=2",
-    "freeze_backbone=true",
-    "freeze_batch_norm=true",
-)
+SMALL = (*fake_data.TINY, "arch=f_r2d_18", "steps=2", "lr=0.05", "freeze_backbone=true", "freeze_batch_norm=true")
 
 
 def workdir(path, stream, seed=0, **results):

@@ -15,6 +15,20 @@ import simplejpeg
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_generated_pb2 as proto
 
+# Overrides of a config for a network of one narrow block a stage, and for a run of it of some seconds. Tests that
+# use the same find its programs in the compilation cache.
+TINY = (
+    "model.width=4",
+    "model.layers=(1,1,1,1)",
+    "clip.frames=4",
+    "clip.size=16",
+    "clip.resize=(20,24)",
+    "augment.flip_sensitive=()",
+    "batch_size=8",
+    "workers=2",
+)
+RUN = (*TINY, "dataset.name=tfds_ucf101", "steps=12", "lr=0.05", "log_every=2", "model.dropout=0.2")
+
 CLASS_NAMES = "Archery Basketball Bowling CliffDiving Diving Fencing Golf HighJump Kayaking Surfing".split()
 
 

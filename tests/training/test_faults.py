@@ -127,13 +127,7 @@ def small_disk(tmp_path):
 
 def command(data, workdir, *overrides):
     keys = (
-        "model.width=4",
-        "model.layers=(1,1,1,1)",
-        "clip.frames=4",
-        "clip.size=16",
-        "clip.resize=(20,24)",
-        "augment.flip_sensitive=()",
-        "batch_size=8",
+        *fake_data.TINY,
         "steps=8",
         "log_every=2",
         "checkpoint.every_steps=2",

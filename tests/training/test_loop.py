@@ -26,22 +26,7 @@ from r23d_jax.training import loop
 from r23d_jax.training.log import read_metrics
 from r23d_jax.weights import checkpoint
 
-SMALL = (
-    "model.width=4",
-    "model.layers=(1,1,1,1)",
-    "dataset.name=tfds_ucf101",
-    "clip.frames=4",
-    "clip.size=16",
-    "clip.resize=(20,24)",
-    "augment.flip_sensitive=()",
-    "batch_size=8",
-    "steps=12",
-    "lr=0.05",
-    "checkpoint.every_steps=5",
-    "log_every=2",
-    "workers=2",
-    "model.dropout=0.2",
-)
+SMALL = (*fake_data.RUN, "checkpoint.every_steps=5")
 
 
 @pytest.fixture(scope="module")
