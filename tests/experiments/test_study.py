@@ -201,7 +201,7 @@ def test_another_recipe_in_the_same_folder_is_refused(data, tmp_path, runs):
     run(load(data), tmp_path, "rmc4_18", seeds=1)
     with pytest.raises(UserError, match="lr=0.05 there, 0.1 now.*new workdir"):
         run(load(data, "lr=0.1"), tmp_path, "r2d_18,rmc4_18")
-    with pytest.raises(UserError, match="use 1, 2 or 3"):
+    with pytest.raises(UserError, match="networks on one split"):
         run(load(data, "dataset.split=all"), tmp_path, "rmc4_18")
     assert runs.calls == ["rmc4_18/seed0"]
 
