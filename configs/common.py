@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
     config.augment.hue = 0.0  # shift of the hue, in turns, drawn from -x to x
     config.augment.mixup = 0.0  # alpha of the Beta distribution; 0 is off
     config.augment.cutmix = 0.0  # the same; with both on, each batch takes one of them
+    config.augment.extra = ConfigDict(type_safe=False)  # further ones by name: extra.grayscale=0.2 (a probability)
 
     config.batch_size = 64  # clips a step over all devices and hosts
     config.accumulate = 1  # micro-batches a step is computed in; BatchNorm sees one at a time

@@ -97,8 +97,9 @@ def _augmentation(config: Any) -> str:
     """Describes the augmentation in one line."""
     options = config.augment
     crop = {"multi_scale": f" ({', '.join(f'{scale:.2g}' for scale in options.scales)})"}.get(options.crop, "")
-    also = [name for name, value in options.items() if isinstance(value, float) and value]
-    return "; ".join([f"Crop {options.crop}{crop}", *(f"{name} {options[name]:g}" for name in also)]) + "."
+    strengths = {name: value for name, value in options.items() if isinstance(value, float)} | dict(options.extra)
+    also = [f"{name} {value:g}" for name, value in strengths.items() if value]
+    return "; ".join([f"Crop {options.crop}{crop}", *also]) + "."
 
 
 if __name__ == "__main__":

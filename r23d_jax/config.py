@@ -42,8 +42,8 @@ _AT_LEAST_ZERO = (
 _BELOW_ONE = "model.dropout label_smoothing ema optimizer.momentum".split()
 _SHARE = "augment.flip optimizer.layer_decay".split()
 
-# Arguments of the network, the optimizer and the schedule, which are checked when those are created.
-_FREE_FORM = ("model.arguments.", "optimizer.arguments.", "schedule.arguments.")
+# Arguments of the network, the augmentation, the optimizer and the schedule, checked when those are created.
+_FREE_FORM = ("model.arguments.", "augment.extra.", "optimizer.arguments.", "schedule.arguments.")
 _FREE_KINDS = (bool, int, float, str, tuple, type(None))
 
 

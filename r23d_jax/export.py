@@ -33,9 +33,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--platforms", default="cpu,cuda,tpu", metavar="LIST", help="some of cpu, cuda, rocm and tpu")
     command.add_argument("--with-preprocessing", action="store_true", help="take decoded uint8 frames")
     command.add_argument("--size", metavar="HxW", help="of the frames, if the checkpoint has no size")
-    command.add_argument(
-        "--frames", type=int, default=0, metavar="N", help="in a clip, if the checkpoint takes whole videos"
-    )
+    command.add_argument("--frames", type=int, default=0, metavar="N", help="of a clip, if the checkpoint has none")
     command.add_argument("--dtype", choices=tuple(TOLERANCE), default="float32", help="to compute in")
     command.add_argument("--check", metavar="VIDEO", help="compare on its clips (default: on random ones)")
     command.add_argument(

@@ -4,6 +4,7 @@ A box is (top, left, height, width). It is chosen on the resized frame and conve
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from r23d_jax.errors import UserError
+from r23d_jax.transforms.colour import AUGMENTATIONS
 from r23d_jax.transforms.spec import Preprocessing
 
 CROPS = ("multi_scale", "random_resized", "random", "center")
@@ -35,6 +37,7 @@ class Augmentation:
       brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
       hue: shift in turns, drawn from -x to x.
       mixup, cutmix: alpha of the Beta distribution, 0 for off; see `transforms.mixing`.
+      extra: strength of further ones by name, in the order of `colour.AUGMENTATIONS`.
     """
 
     crop: str = "multi_scale"
@@ -49,6 +52,7 @@ class Augmentation:
     hue: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    extra: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.crop not in CROPS:
@@ -60,12 +64,20 @@ class Augmentation:
             if len(value) != 2 or not 0 < value[0] <= value[1] <= most:
                 limit = " up to 1" if name == "area" else ""
                 raise UserError(f"config.augment.{name}={value}: needs a least and a largest value above 0{limit}")
+        for name, value in self.extra.items():
+            if name not in AUGMENTATIONS:
+                raise UserError(
+                    f"config.augment.extra.{name}: there is no such augmentation; there are {', '.join(AUGMENTATIONS)}"
+                )
+            if type(value) not in (int, float) or not 0 <= value < math.inf:
+                raise UserError(f"config.augment.extra.{name}={value!r}: must be a number of at least 0")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Augmentation":
         """Reads the config's `augment`, which has exactly these keys."""
         values = {field.name: config[field.name] for field in dataclasses.fields(cls)}
-        return cls(**{key: tuple(v) if isinstance(v, list | tuple) else v for key, v in values.items()})
+        values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(**values | {"extra": dict(config["extra"])})
 
 
 def resized(size: jax.Array, spec: Preprocessing) -> jax.Array:

@@ -6,6 +6,7 @@ bilinear; a box of whole pixels that has the size of the output is copied exactl
 (key, row of the global batch).
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from r23d_jax.errors import UserError
 from r23d_jax.transforms import mixing
 from r23d_jax.transforms.boxes import Augmentation, eval_box, train_box
-from r23d_jax.transforms.colour import colour_jitter
+from r23d_jax.transforms.colour import AUGMENTATIONS, colour_jitter
 from r23d_jax.transforms.spec import Preprocessing
 
 TrainTransform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -51,8 +52,10 @@ def train_transform(
         )
     flow = spec.channels == "flow"
     jitter = [getattr(augmentation, name) for name in ("brightness", "contrast", "saturation", "hue")]
-    if flow and any(jitter):
-        raise UserError("config.augment: brightness, contrast, saturation and hue mean nothing for optical flow")
+    extra = {name: augmentation.extra[name] for name in AUGMENTATIONS if augmentation.extra.get(name)}
+    if flow and (any(jitter) or extra):
+        names = ", ".join(["brightness, contrast, saturation, hue", *extra])
+        raise UserError(f"config.augment: {names} mean nothing for optical flow")
     _check_size(spec)
     sensitive = np.asarray([name in augmentation.flip_sensitive for name in class_names])
 
@@ -68,6 +71,10 @@ def train_transform(
             video = video.at[..., 0].set(jnp.where(flips[:, None, None, None], 255 - video[..., 0], video[..., 0]))
         if any(jitter):
             video = colour_jitter(keys[:, 2], video, *jitter)
+        for name, strength in extra.items():
+            # The key depends on the name alone, so that one more augmentation leaves the draws of the others.
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys[:, 2], zlib.crc32(name.encode()))
+            video = jnp.clip(AUGMENTATIONS[name](own, video, strength), 0, 255)
         video = normalise(video, spec)
         targets = jax.nn.one_hot(labels, len(class_names), dtype=jnp.float32)
         if augmentation.mixup or augmentation.cutmix:

@@ -1,4 +1,11 @@
-"""Colour jitter for training clips."""
+"""Colour jitter, and further augmentations of the pixels, for training clips.
+
+`AUGMENTATIONS` is where one of your own goes: a function `f(keys, video, strength) -> video`, with keys [B], float32
+video [B, T, H, W, 3] in 0..255 before and after, and the number that `config.augment.extra.NAME` gives. It runs under
+jit and treats all frames of a clip alike.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -42,3 +49,13 @@ def colour_jitter(
         return jnp.clip(turned, 0, 255)
 
     return jax.vmap(one)(keys, video)
+
+
+def grayscale(keys: jax.Array, video: jax.Array, strength: float) -> jax.Array:
+    """Makes a clip grey with probability `strength`, by NTSC's luma; shapes as in `colour_jitter`."""
+    grey = jnp.sum(video * jnp.asarray(_TO_YIQ[0], jnp.float32), -1, keepdims=True)
+    chosen = jax.vmap(lambda key: jax.random.bernoulli(key, strength))(keys)
+    return jnp.where(chosen[:, None, None, None, None], grey, video)
+
+
+AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {"grayscale": grayscale}

@@ -317,6 +317,8 @@ def test_a_flipped_flow_points_the_other_way():
     np.testing.assert_allclose(found[..., 1], frames[:, :, :, ::-1, 1], atol=1e-3)
     with pytest.raises(UserError, match="mean nothing for optical flow"):
         transform(Augmentation(hue=0.1), spec)
+    with pytest.raises(UserError, match="grayscale mean nothing for optical flow"):
+        transform(Augmentation(extra={"grayscale": 0.5}), spec)
 
 
 # Colour
@@ -407,6 +409,39 @@ def test_mixed_targets_come_out_of_the_transform():
     assert ((np.asarray(targets) > 0.01).sum(1) > 1).any()
 
 
+# An augmentation of one's own
+
+
+def test_an_augmentation_is_one_function_by_its_name(monkeypatch):
+    def brighten(keys, video, strength):
+        return video + strength * jax.vmap(jax.random.uniform)(keys)[:, None, None, None, None]
+
+    frames, size, labels = noise(6, 2, 24, 32, 3), sizes(6, 24, 32), np.zeros(6, int)
+    plain, _ = transform()(jax.random.key(0), frames, size, labels)
+    monkeypatch.setitem(colour.AUGMENTATIONS, "brighten", brighten)
+    off, _ = transform(Augmentation(crop="random", flip=0.0, extra={"brighten": 0}))(
+        jax.random.key(0), frames, size, labels
+    )
+    assert (np.asarray(off) == np.asarray(plain)).all()
+    video, _ = transform(Augmentation(crop="random", flip=0.0, extra={"brighten": 200.0}))(
+        jax.random.key(0), frames, size, labels
+    )
+    before, after = undo(plain), undo(video)
+    assert after.max() < 255.01
+    change = np.median(after - before, axis=(1, 2, 3, 4))
+    assert (change > 0).all() and len(set(change.round(2))) > 1, "each clip draws its own"
+
+
+def test_grayscale_at_its_rate():
+    frames = np.tile(np.asarray([[200, 40, 90]], np.uint8), (400, 1, 20, 20, 1))
+    keys = jax.random.split(jax.random.key(2), 400)
+    video = np.asarray(colour.grayscale(keys, frames.astype(np.float32), 0.3))
+    grey = np.ptp(video, axis=-1).max((1, 2, 3)) == 0
+    assert 0.2 < grey.mean() < 0.4
+    np.testing.assert_allclose(video[grey], 0.299 * 200 + 0.587 * 40 + 0.114 * 90, rtol=1e-5)
+    assert (video[~grey] == frames[~grey]).all()
+
+
 # Options
 
 
@@ -418,6 +453,9 @@ def test_mixed_targets_come_out_of_the_transform():
         ({"scales": (1.5,)}, "augment.scales"),
         ({"area": (0.5, 1.5)}, "augment.area"),
         ({"ratio": (2.0, 1.0)}, "augment.ratio"),
+        ({"extra": {"sepia": 1.0}}, "augment.extra.sepia: there is no such augmentation; there are grayscale"),
+        ({"extra": {"grayscale": -1}}, "augment.extra.grayscale=-1: must be a number of at least 0"),
+        ({"extra": {"grayscale": "much"}}, "augment.extra.grayscale='much'"),
     ],
 )
 def test_wrong_options_are_told(options, message):
@@ -436,5 +474,6 @@ def test_wrong_combinations_are_told():
 
 def test_from_config():
     config = {field.name: getattr(Augmentation(), field.name) for field in dataclasses.fields(Augmentation)}
-    config |= {"scales": [1.0, 0.5], "flip_sensitive": ["a"]}
-    assert Augmentation.from_config(config) == Augmentation(scales=(1.0, 0.5), flip_sensitive=("a",))
+    config |= {"scales": [1.0, 0.5], "flip_sensitive": ["a"], "extra": {"grayscale": 0.2}}
+    expected = Augmentation(scales=(1.0, 0.5), flip_sensitive=("a",), extra={"grayscale": 0.2})
+    assert Augmentation.from_config(config) == expected
