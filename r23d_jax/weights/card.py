@@ -112,6 +112,7 @@ def _check(card: Card) -> None:
     if isinstance(model, dict) and isinstance(card.arch, str):
         architecture = models.get(card.arch)
         wrong |= {f"model.{key}": not _is_argument(architecture, key, value) for key, value in model.items()}
+        wrong.setdefault("model.num_classes", True)  # missing
         wrong["labels"] = bool(card.labels) and model.get("num_classes", len(card.labels)) != len(card.labels)
         wrong["mean and std"] = model.get("in_channels", len(spec.mean)) != len(spec.mean)
     found = [name for name, is_wrong in wrong.items() if is_wrong]

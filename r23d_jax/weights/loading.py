@@ -59,8 +59,9 @@ def load_flat(
         raise UserError(f"{source}: a checkpoint of {card.arch}, not of {arch}")
     if names is not None and tuple(names) != card.labels:
         raise UserError(f"{source}: a checkpoint with its own {len(card.labels)} labels; leave out the others")
-    if in_channels not in (None, card.model["in_channels"]):
-        raise UserError(f"{source}: a checkpoint for {card.model['in_channels']} input channels, not {in_channels}")
+    channels = len(card.preprocessing.mean)
+    if in_channels not in (None, channels):
+        raise UserError(f"{source}: a checkpoint for {channels} input channels, not {in_channels}")
     return values, card
 
 

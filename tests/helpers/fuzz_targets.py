@@ -219,7 +219,7 @@ class Weights:
             name = sorted(self.good)[chosen]
             path, exact = self.folder / name, False
             path.write_bytes(damage(self.good[name], rng))
-        for tensor, array in self._readers.read(path).tensors.items():
+        for tensor, array in self._readers.read_tensors(path).tensors.items():
             array = np.asarray(array)
             if not isinstance(tensor, str) or array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
                 raise Wrong(f"{tensor!r} is {array.dtype}")

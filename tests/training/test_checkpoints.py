@@ -248,3 +248,12 @@ def test_a_card_that_was_edited_wrongly_is_refused(tmp_path, part, key, value):
     (folder / "card.json").write_text(json.dumps(fields))
     with pytest.raises(UserError, match=rf"card.json: not a readable weights card \(.*{key}"):
         checkpoint.load_weights(folder)
+
+
+def test_a_card_without_its_number_of_classes_is_refused(tmp_path):
+    folder = checkpoint.save_weights(tmp_path / "w", {"a": np.zeros(3)}, CARD)
+    fields = json.loads((folder / "card.json").read_text())
+    del fields["model"]["num_classes"]
+    (folder / "card.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="model.num_classes"):
+        checkpoint.load_weights(folder)
