@@ -31,3 +31,13 @@ def run(monkeypatch, capsys):
         return ended.value.code, output.out, output.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """The data set of `fake_data.RUN`, of three classes; for reading only."""
+    import fake_data  # here, because it imports TensorFlow Datasets
+
+    folder = tmp_path_factory.mktemp("data")
+    fake_data.write(folder, classes=3, groups=12, frames=10, height=24, width=28)
+    return folder

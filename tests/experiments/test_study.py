@@ -25,13 +25,6 @@ from r23d_jax.viz import study_plot
 SMALL = fake_data.RUN
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    fake_data.write(folder, classes=3, groups=12, frames=10, height=24, width=28)
-    return folder
-
-
 def load(data, *overrides):
     return configs.load("demo", [*SMALL, f"dataset.data_dir={data}", *overrides])
 

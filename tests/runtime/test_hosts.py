@@ -206,13 +206,6 @@ def test_waiting_for_those_that_never_come_ends():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    fake_data.write(folder, classes=3, groups=12, frames=10, height=24, width=28)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def alone(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("alone") / "w"
     config = configs.load("demo", [*SMALL, f"dataset.data_dir={data}"])

@@ -25,7 +25,7 @@ from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import checkpoint
 from r23d_jax.weights.card import Card
 
-CARD = Card(arch=models.NAMES[0], model={}, labels=("a",), preprocessing=Preprocessing(resize=None, crop=16, frames=4))
+CARD = Card(models.NAMES[0], {"num_classes": 1}, ("a",), Preprocessing(resize=None, crop=16, frames=4))
 
 
 @pytest.fixture
@@ -105,13 +105,6 @@ def test_events_are_read_back(tmp_path):
 
 
 # --- whole runs -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    fake_data.write(folder, classes=3, groups=12, frames=10, height=24, width=28)
-    return folder
 
 
 @pytest.fixture
