@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--labels", metavar="FILE", help="class names, one per line in the order of the logits")
     parser.add_argument("--in-channels", type=int, metavar="N", help="2 to start an optical-flow network from RGB")
+    parser.add_argument("--key", metavar="NAME", help="which state dict of a PyTorch file with several: model_ema, say")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
     parser.add_argument("--list", action="store_true", help="list the published weights and stop")
     parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
@@ -55,7 +56,7 @@ def _import(args: argparse.Namespace) -> list[str]:
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise UserError(f"{dest}: exists already; name a folder that does not, or remove it first")
     names = importing.read_labels(args.labels) if args.labels else None
-    imported = importing.convert(args.source, args.arch, names, args.in_channels)
+    imported = importing.convert(args.source, args.arch, names, args.in_channels, args.key)
     checkpoint.save_weights(dest, imported.values, imported.card)
     return [*imported.notes, f"wrote {dest}: {imported.card.arch}, {imported.card.init}"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from r23d_jax import models
 from r23d_jax.errors import UserError
-from r23d_jax.weights import adapt, families
+from r23d_jax.weights import adapt, families, torch_files
 from r23d_jax.weights.card import Card
 
 ENDINGS = (".pth", ".pt", ".safetensors")
@@ -52,7 +52,7 @@ def write(state: Mapping[str, np.ndarray], dest: Path) -> None:
     """Writes a `.pth`, `.pt` or `.safetensors` atomically.
 
     Raises:
-      UserError: another ending; the file exists; or PyTorch, for `.pth`, is not installed.
+      UserError: another ending, or the file exists.
     """
     dest = Path(dest)
     if dest.suffix not in ENDINGS:
@@ -67,26 +67,10 @@ def write(state: Mapping[str, np.ndarray], dest: Path) -> None:
 
             save_file(dict(state), temporary, metadata={"format": "pt"})
         else:
-            _save_torch(state, temporary, dest)
+            torch_files.write(temporary, state)
         os.replace(temporary, dest)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _save_torch(state: Mapping[str, np.ndarray], temporary: Path, dest: Path) -> None:
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"{dest}: writing it needs PyTorch (pip install 'torch>=2.6,<2.14'); .safetensors does not"
-        ) from None
-    tensors = {}
-    for name, value in state.items():
-        if value.dtype.name == "bfloat16":
-            tensors[name] = torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
-        else:
-            tensors[name] = torch.from_numpy(value if value.flags.writeable else value.copy())
-    torch.save(tensors, temporary)
 
 
 def _as(value: np.ndarray, dtype: str) -> np.ndarray:

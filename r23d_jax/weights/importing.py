@@ -74,6 +74,7 @@ def convert(
     arch: str | None = None,
     labels: Sequence[str] | None = None,
     in_channels: int | None = None,
+    key: str | None = None,
 ) -> Imported:
     """Reads published weights of any family.
 
@@ -83,12 +84,13 @@ def convert(
         kernels summed over time); for a 2D network it is the target of inflation.
       labels: class names in the order of the logits.
       in_channels: number of input channels if not the source's 3; the first kernel is averaged over them.
+      key: which state dict of a PyTorch file that holds several, `model_ema` say.
 
     Raises:
       UserError: tensors do not fit; the message lists them.
     """
     path, published = locate(source)
-    read = readers.read_tensors(path)
+    read = readers.read_tensors(path, key)
     origin = str(source)
     family, table = families.recognise(read.tensors, origin)
     ours, unused, errors = table.convert(read.tensors)

@@ -1,13 +1,88 @@
-"""Reads Caffe2's pickles without executing code: only arrays and plain containers are allowed."""
+"""Reads pickles without executing code: only what is on a list can be named in them.
+
+Format: the `pickle` module's protocols 0 to 5. What a file names is looked up in a table and never imported.
+"""
 
 import collections
 import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from r23d_jax.errors import UserError, one_line
+
+
+class Refused(Exception):
+    """A global or a persistent object that is not allowed; the message names it."""
+
+
+class Unpickler(pickle.Unpickler):
+    """An unpickler that knows numbers, text, plain containers and NumPy arrays, and what it is given besides.
+
+    Everything in its table is either immutable or made for this one object: a pickle may set attributes of what it
+    names, and must not change the process by it.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        more: Mapping[str, Any] | None = None,
+        persistent: Callable[[Any], Any] | None = None,
+    ):
+        """Args:
+        file: positioned at the pickle, and after `load` behind it.
+        more: allowed besides, by `module.name`.
+        persistent: returns the object of a persistent id; without it none is allowed.
+        """
+        super().__init__(file, encoding="latin1")  # any text of Python 2, and the bytes of its arrays
+        self._allowed, self._persistent = {**_plain(), **(more or {})}, persistent
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = "builtins" if module == "__builtin__" else module  # its name in Python 2 and in protocol 2
+        try:
+            return self._allowed[f"{module}.{name}"]
+        except KeyError:
+            raise Refused(f"{module}.{name}") from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._persistent is None:
+            raise Refused("a persistent id")
+        return self._persistent(pid)
+
+
+def _plain() -> dict[str, Any]:
+    allowed = {
+        "collections.OrderedDict": collections.OrderedDict,
+        "builtins.set": set,
+        "builtins.complex": complex,
+        "builtins.bytearray": lambda data=b"", encoding="latin1": _latin1(data, encoding),
+        "_codecs.encode": lambda text, encoding: _latin1(text, encoding),
+        "numpy.dtype": lambda code, *_: _dtype(code),
+        "numpy.ndarray": "an array's type, which `_reconstruct` takes",
+    }
+    for core in ("numpy.core", "numpy._core"):
+        allowed[f"{core}.multiarray._reconstruct"] = lambda *_: np.ndarray(0)  # its content follows as state
+        allowed[f"{core}.multiarray.scalar"] = np._core.multiarray.scalar
+        allowed[f"{core}.numeric._frombuffer"] = lambda data, dtype, shape, order: np.frombuffer(data, dtype).reshape(
+            shape, order=order
+        )
+    return allowed
+
+
+def _dtype(code: Any) -> np.dtype:
+    dtype = np.dtype(code, copy=True)  # the pickle sets its state next: not that of NumPy's own
+    if dtype.fields is not None:
+        raise Refused("numpy.dtype of a record")
+    return dtype
+
+
+def _latin1(text: str | bytes, encoding: str) -> bytes:
+    """Replaces `codecs.encode`, as which Python 3 pickles bytes in protocol 2; supports no other use of it."""
+    if encoding not in ("latin1", "latin-1"):
+        raise Refused(f"_codecs.encode to {encoding}")
+    return text if isinstance(text, bytes) else text.encode("latin1")
 
 
 def read_caffe2(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -21,8 +96,8 @@ def read_caffe2(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """
     try:
         with path.open("rb") as file:
-            loaded = _Unpickler(file, encoding="latin1").load()
-    except _Refused as error:
+            loaded = Unpickler(file).load()
+    except Refused as error:
         raise UserError(
             f"{path}: holds Python objects besides arrays, which could run code when loaded: refused ({error})"
         ) from None
@@ -42,37 +117,3 @@ def read_caffe2(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
 
 def _is_numeric(blob: Any) -> bool:
     return isinstance(blob, np.ndarray) and blob.dtype.kind in "fiub"
-
-
-class _Refused(Exception):
-    """A global that is not allowed."""
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Replaces `codecs.encode`, as which Python 3 pickles bytes in protocol 2; supports no other use of it."""
-    if encoding not in ("latin1", "latin-1"):
-        raise _Refused(f"_codecs.encode to {encoding}")
-    return text.encode("latin1")
-
-
-_RECONSTRUCT = np._core.multiarray._reconstruct
-_SCALAR = np._core.multiarray.scalar
-_ALLOWED = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("_codecs", "encode"): _latin1,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _RECONSTRUCT for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _Refused(f"{module}.{name}") from None
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise _Refused("a persistent id")

@@ -7,7 +7,6 @@ own formats; `.safetensors` and Caffe2 pickles need neither.
 import dataclasses
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.weights import pickles
+from r23d_jax.weights import pickles, torch_files
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-_PREFIXES = ("module.", "_orig_mod.")  # DataParallel and torch.compile
-_TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # the pickled magic number of torch < 1.6
+# Under these names training checkpoints hold a network's weights, and averages of them.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
+_WRAPPERS += ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_ema", "ema", "swa_model")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # DataParallel, torch.compile, Lightning's modules
+_AVERAGED = "n_averaged"  # torch.optim.swa_utils.AveragedModel's counter
 _TF_V1_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a TF1 table file
 
 
@@ -44,8 +45,12 @@ class TensorFile:
     left_out: tuple[str, ...] = ()
 
 
-def read_tensors(path: str | Path) -> TensorFile:
-    """Reads a `.pth/.pt/.tar`, `.safetensors`, Caffe2 `.pkl` or TensorFlow checkpoint (prefix or folder).
+def read_tensors(path: str | Path, key: str | None = None) -> TensorFile:
+    """Reads a `.pth/.pt/.tar/.pyth`, `.safetensors`, Caffe2 `.pkl` or TensorFlow checkpoint (prefix or folder).
+
+    Args:
+      path: of the file, folder or prefix.
+      key: which state dict of a PyTorch file with several.
 
     Raises:
       UserError: the file is missing, damaged, of another format or not restricted to tensors, or its library is not
@@ -64,9 +69,11 @@ def read_tensors(path: str | Path) -> TensorFile:
         file.seek(max(0, path.stat().st_size - 8))
         end = file.read(8)
     _refuse_text(path, start)
-    if start.startswith(b"PK\x03\x04") or start.startswith(_TORCH_LEGACY):
-        tensors, left_out = _read_torch(path, zipped=start.startswith(b"PK"))
+    if start.startswith((torch_files.ZIP_START, torch_files.LEGACY_START)):
+        tensors, left_out = _read_torch(path, key)
         return TensorFile(path, "torch", tensors, path.name, sha256(path), left_out)
+    if key is not None:
+        raise UserError(f"{path}: no PyTorch file, so it has no several state dicts: leave out --key {key}")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27:
         return TensorFile(path, "safetensors", _read_safetensors(path), path.name, sha256(path))
     if end == _TF_V1_MAGIC:
@@ -96,92 +103,51 @@ def _refuse_text(path: Path, start: bytes) -> None:
 # --- PyTorch ---
 
 
-def _has_end(path: Path) -> bool:
+def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    state, left_out = _unwrap(path, torch_files.read(path), key)
     try:
-        return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # the end belongs to another archive
-        return False
+        return strip_prefixes({name: np.asarray(tensor) for name, tensor in state.items()}), left_out
+    except Exception as error:  # the values of a damaged file
+        raise torch_files.damaged(path, error) from None
 
 
-def _read_torch(path: Path, zipped: bool) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    if zipped and not _has_end(path):
-        raise UserError(f"{path}: truncated: the end of the file is missing; download it again")
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"{path}: reading it needs PyTorch (pip install 'torch>=2.6,<2.14'); .safetensors needs nothing"
-        ) from None
-    import pickle
-
-    # NumPy scalars, harmless as tensors, occur in many training checkpoints (a best accuracy, say).
-    inert = [
-        (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
-        for name in ("scalar", "_reconstruct")
-        for core in ("core", "_core")
-    ]
-    inert += [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}]
-    try:
-        with torch.serialization.safe_globals(inert):
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True if zipped else None)
-    except pickle.UnpicklingError as error:
-        text = one_line(error)
-        if "Unsupported global" in text or "weights_only" in text.lower() or "GLOBAL" in text:
-            raise UserError(
-                f"{path}: holds Python objects besides tensors, which could run code when loaded: refused"
-                f"{_named_global(text)}; save its state_dict() alone"
-            ) from None
-        raise UserError(f"{path}: damaged or truncated PyTorch file ({text[:160]})") from None
-    except Exception as error:  # a damaged file can raise anything
-        raise UserError(f"{path}: damaged or truncated PyTorch file ({one_line(error)[:160]})") from None
-    state, left_out = _unwrap(path, loaded, torch.Tensor)
-    return strip_prefixes({name: _torch_to_numpy(tensor) for name, tensor in state.items()}), left_out
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(v, torch_files.Tensor) for v in value.values())
 
 
-def _named_global(text: str) -> str:
-    words = text.replace("`", " ").split()
-    for marker in ("GLOBAL", "global:"):
-        if marker in words[:-1]:
-            return f" ({words[words.index(marker) + 1]})"
-    return ""
+def _unwrap(path: Path, loaded: Any, key: str | None) -> tuple[dict[str, torch_files.Tensor], tuple[str, ...]]:
+    """Returns the state dict inside a training checkpoint, and the names of what is beside it.
 
-
-def _torch_to_numpy(tensor: Any) -> np.ndarray:
-    import torch
-
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-        import ml_dtypes
-
-        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
-
-
-def _unwrap(path: Path, loaded: Any, tensor_type: type) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Returns the state dict inside a training checkpoint; raises if there are several candidates."""
-
-    def is_state(value: Any) -> bool:
-        return isinstance(value, Mapping) and any(isinstance(v, tensor_type) for v in value.values())
-
+    Raises:
+      UserError: there is none, or several and no key says which.
+    """
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not a state dict")
-    wrapped = [name for name in _WRAPPERS if is_state(loaded.get(name))]
-    if len(wrapped) > 1 and not is_state(loaded):
-        raise UserError(f"{path}: more than one state dict in it ({', '.join(wrapped)}); save one of them alone")
+    found = [str(name) for name, value in loaded.items() if _is_state(value)]
+    wrapped = [name for name in _WRAPPERS if name in found]
+    if key is not None:
+        if key not in found:
+            raise UserError(f"{path}: no state dict {key!r} in it; there are: {', '.join(found) or 'none'}")
+        wrapped = [key]
+    elif len(wrapped) > 1:
+        raise UserError(f"{path}: more than one state dict in it; say which: --key {' | --key '.join(wrapped)}")
     chosen = loaded[wrapped[0]] if wrapped else loaded
-    others = [str(key) for key in loaded if wrapped and key != wrapped[0]]
-    state = {str(key): value for key, value in chosen.items() if isinstance(value, tensor_type)}
-    strangers = [str(key) for key, value in chosen.items() if not isinstance(value, tensor_type)]
+    left_out = [str(name) for name in loaded if wrapped and name != wrapped[0]]
+    state = {}
+    for name, value in chosen.items():
+        if isinstance(value, torch_files.Tensor) and name != _AVERAGED:
+            state[str(name)] = value
+        else:
+            left_out.append(str(name))
     if not state:
         raise UserError(f"{path}: no tensors in it, only {', '.join(map(str, list(loaded)[:6])) or 'nothing'}")
-    return state, tuple(others + strangers)
+    return state, tuple(left_out)
 
 
 def strip_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Removes the prefix of a wrapper if every name has it."""
-    for prefix in _PREFIXES * 2:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    """Removes the prefixes of wrappers that every name has."""
+    while prefix := next((p for p in _PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
 
