@@ -69,7 +69,7 @@ def read_tensors(path: str | Path, key: str | None = None) -> TensorFile:
         file.seek(max(0, path.stat().st_size - 8))
         end = file.read(8)
     _refuse_text(path, start)
-    if start.startswith((torch_files.ZIP_START, torch_files.LEGACY_START)):
+    if torch_files.is_torch(start):
         tensors, left_out = _read_torch(path, key)
         return TensorFile(path, "torch", tensors, path.name, sha256(path), left_out)
     if key is not None:

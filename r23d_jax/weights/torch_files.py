@@ -24,8 +24,8 @@ import numpy as np
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.weights.pickles import Refused, Unpickler
 
-ZIP_START = b"PK\x03\x04"
-LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # the pickled magic number of PyTorch before 1.6
+_ZIP_START = b"PK\x03\x04"
+_LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # pickled: the first thing in files of PyTorch before 1.6
 _LEGACY_VERSION = 1001
 _ALIGNMENT = 64  # of storages in an archive
 
@@ -98,6 +98,11 @@ class Tensor:
         return values if dtype is None and not copy else np.array(values, dtype)
 
 
+def is_torch(start: bytes) -> bool:
+    """Returns whether a file that starts with these 32 bytes or more is PyTorch's, or an archive."""
+    return start.startswith(_ZIP_START) or start[:1] == b"\x80" and _LEGACY_MAGIC in start[:32]
+
+
 def read(path: Path) -> Any:
     """Reads what `torch.save` wrote: containers, numbers and text, with a `Tensor` for every tensor and parameter.
 
@@ -106,7 +111,7 @@ def read(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            zipped = file.read(len(ZIP_START)) == ZIP_START
+            zipped = file.read(len(_ZIP_START)) == _ZIP_START
             file.seek(0)
             return _read_zip(path, file) if zipped else _read_legacy(path, file)
     except Refused as error:
