@@ -1,20 +1,20 @@
-# Every target sets up what it needs in .venv. PYTHON: 3.11 to 3.13.
-PYTHON ?= python3
+# Every target sets up what it needs in .venv, with PYTHON: the first of these that is there and fits.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+  $(shell $(name) -c '$(FITS)' 2>/dev/null && echo $(name))))
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 DEMO ?= runs/demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-blind test test-slow lint bench setup setup-convert lock clean
+.PHONY: demo demo-blind test test-slow lint bench setup lock clean
 
 setup: $(VENV)/.run-time
 
-# The same with PyTorch, which `convert` needs to read .pt and .pth files.
-setup-convert: $(VENV)/.convert
-
 $(VENV)/.created:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
-	  f"error: Python {v[0]}.{v[1]}: r23d_jax needs 3.11 to 3.13; make PYTHON=python3.12")'
+	@test -n "$(PYTHON)" || { echo "error: no Python from 3.11 to 3.14 found: install one, or make PYTHON=PATH" >&2; exit 1; }
+	@$(PYTHON) -c '$(FITS)' || { echo "error: $(PYTHON): r23d_jax needs Python 3.11 to 3.14" >&2; exit 1; }
+	@echo "$(VENV): `$(PYTHON) --version`, $(PYTHON)"
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
@@ -22,11 +22,7 @@ $(VENV)/.run-time: $(VENV)/.created requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.convert: $(VENV)/.run-time requirements-convert.txt
-	$(RUN) -m pip install --quiet -r requirements-convert.txt
-	touch $@
-
-$(VENV)/.tests: $(VENV)/.convert requirements-dev.txt
+$(VENV)/.tests: $(VENV)/.run-time requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	$(RUN) -m pip install --quiet --no-deps torchvision==0.28.0
 	touch $@
@@ -56,11 +52,13 @@ test-slow: lint
 bench: $(VENV)/.tests
 	for file in benchmarks/*.py; do PYTHONPATH=. $(RUN) $$file || exit 1; done
 
-# After a change of requirements.txt.
-lock: setup
+# After a change of requirements.in.
+LOCK := -m uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate \
+  --custom-compile-command "make lock"
+lock: $(VENV)/.created
 	$(RUN) -m pip install --quiet uv==0.13.9
-	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+	$(RUN) $(LOCK) requirements.in --output-file requirements.txt
+	$(RUN) $(LOCK) requirements.txt --generate-hashes --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -14,11 +14,14 @@ from pathlib import Path
 from r23d_jax.errors import Parser, UserError, run_command
 
 
+_NEEDED = ("tensorflow_datasets", "tensorflow", "apache_beam", "mlcroissant", "importlib_resources")
+
+
 def main() -> None:
     """Replaces this process by `tfds`.
 
     Raises:
-      UserError: TensorFlow Datasets is not installed.
+      UserError: what only building needs is not installed.
     """
     parser = Parser(
         prog="python -m r23d_jax.build",
@@ -27,9 +30,10 @@ def main() -> None:
         "docs/own-data.md has the layout and the configs; `tfds build --help` has every flag.",
     )
     _, arguments = parser.parse_known_args()
-    if importlib.util.find_spec("tensorflow_datasets") is None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
         raise UserError(
-            "building a data set needs TensorFlow Datasets and Apache Beam: in a checkout, pip install '.[build]'"
+            f"building a data set needs {', '.join(missing)}, not installed here: in a checkout, pip install '.[build]'"
         )
     builder = Path(importlib.util.find_spec("tfds_ucf101").origin).parent
     sys.stdout.flush()

@@ -18,6 +18,7 @@ from r23d_jax.inference.runner import VideoResult
 from r23d_jax.inference.sources import VideoSource
 from r23d_jax.models.functional import Functional
 from r23d_jax.models.ops import convolution
+from r23d_jax.runtime import accelerators
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.weights import architecture, loading
 from r23d_jax.weights.card import Card
@@ -121,6 +122,7 @@ class Classifier:
     """
 
     def __init__(self, weights: dict[str, np.ndarray], card: Card, dtype: str = "float32"):
+        accelerators.warn_if_unused()
         self.card, self.dtype = card, dtype
         self.labels = tuple(card.labels) or tuple(f"class {index}" for index in range(card.model["num_classes"]))
         # Only shapes: drawing initial weights takes seconds, and they would not be used.

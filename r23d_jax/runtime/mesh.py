@@ -9,12 +9,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from r23d_jax.errors import UserError
+from r23d_jax.runtime import accelerators
 
 Batch = dict[str, jax.Array]
 
 
 def create_mesh() -> Mesh:
     """Returns all devices of all hosts along one axis, "data"; a host's devices, and so its rows, are contiguous."""
+    accelerators.warn_if_unused()
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     return Mesh(np.asarray(devices), ("data",))
 
