@@ -156,3 +156,31 @@ def test_benchmarks_start():
     for path, process in zip(paths, running, strict=True):
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0 and "usage" in out, f"{path.name}: {err}"
+
+
+@pytest.mark.parametrize(
+    "there, chosen",
+    [
+        (["python3"], "python3"),
+        (["python3", "python3.12"], "python3"),
+        (["python3.14", "python3.11"], "python3.14"),
+        (["python3.11"], "python3.11"),
+        ([], None),
+    ],
+)
+def test_make_chooses_a_python_that_fits_and_says_which(tmp_path, there, chosen):
+    for name in ("python3", "python3.14", "python3.13", "python3.12", "python3.11"):
+        script = tmp_path / name
+        # The others are there and do not run, like pyenv's of versions that are not switched on.
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n' if name in there else "#!/bin/sh\nexit 127\n")
+        script.chmod(0o755)
+    venv = tmp_path / "venv"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    command = ["make", "-C", ROOT, f"VENV={venv}", f"{venv}/.created"]
+    if chosen is None:
+        run = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert run.returncode == 2 and "error: no Python from 3.11 to 3.14 found" in run.stderr and not venv.exists()
+    else:
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert re.search(rf"^{venv}: Python 3\.\d+\.\d+, {chosen}$", run.stdout, re.M)
+        assert (venv / "bin/python").exists()
