@@ -13,7 +13,6 @@ from pathlib import Path
 
 from r23d_jax.errors import Parser, UserError, run_command
 
-
 _NEEDED = ("tensorflow_datasets", "tensorflow", "apache_beam", "mlcroissant", "importlib_resources")
 
 

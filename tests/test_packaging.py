@@ -22,7 +22,8 @@ EXTRAS = {
 DEPENDENCIES = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
 
 
-PYTHONS = [f"3.{minor}" for minor in range(8, 20) if f"3.{minor}" in SpecifierSet(PROJECT["project"]["requires-python"])]
+PROMISED = SpecifierSet(PROJECT["project"]["requires-python"])
+PYTHONS = [f"3.{minor}" for minor in range(8, 20) if PROMISED.contains(f"3.{minor}")]
 
 
 def requirements(name):
