@@ -91,6 +91,8 @@ def convert(
     """
     path, published = locate(source)
     read = readers.read_tensors(path, key)
+    if key is not None and read.format != "torch":
+        raise UserError(f"{source}: no PyTorch file, so it has no several state dicts: leave out --key {key}")
     origin = str(source)
     family, table = families.recognise(read.tensors, origin)
     ours, unused, errors = table.convert(read.tensors)

@@ -1,7 +1,6 @@
 """Reads files of tensors as named NumPy arrays, without executing code from the file.
 
-The format is recognised by the first bytes, not by the name. PyTorch and TensorFlow are imported only to read their
-own formats; `.safetensors` and Caffe2 pickles need neither.
+The format is recognised by the first bytes, not by the name. None needs the library that wrote it.
 """
 
 import dataclasses
@@ -14,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.weights import pickles, torch_files
+from r23d_jax.weights import pickles, tensorflow_files, torch_files
 
 # Under these names training checkpoints hold a network's weights, and averages of them.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 _WRAPPERS += ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_ema", "ema", "swa_model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # DataParallel, torch.compile, Lightning's modules
 _AVERAGED = "n_averaged"  # torch.optim.swa_utils.AveragedModel's counter
-_TF_V1_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a TF1 table file
 
 
 @dataclasses.dataclass
@@ -32,7 +30,7 @@ class TensorFile:
       path: the given file, folder or prefix.
       format: "torch", "safetensors", "caffe2" or "tensorflow".
       tensors: name -> array, names without prefixes of wrappers; large ones may be memory-mapped.
-      file: base name of the file with the tensors.
+      file: base name of the file with the tensors; the index of a TensorFlow checkpoint of several shards.
       sha256: of that file's bytes.
       left_out: names of other values in the file (`optimizer`, `epoch`).
     """
@@ -72,11 +70,9 @@ def read_tensors(path: str | Path, key: str | None = None) -> TensorFile:
     if torch_files.is_torch(start):
         tensors, left_out = _read_torch(path, key)
         return TensorFile(path, "torch", tensors, path.name, sha256(path), left_out)
-    if key is not None:
-        raise UserError(f"{path}: no PyTorch file, so it has no several state dicts: leave out --key {key}")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27:
         return TensorFile(path, "safetensors", _read_safetensors(path), path.name, sha256(path))
-    if end == _TF_V1_MAGIC:
+    if end == tensorflow_files.MAGIC:  # of version 1
         return _read_tensorflow(path, path)
     if start[:1] == b"\x80" or path.suffix == ".pkl":
         tensors, left_out = pickles.read_caffe2(path)
@@ -183,16 +179,5 @@ def _tensorflow_prefix(path: Path) -> Path | None:
 
 
 def _read_tensorflow(path: Path, prefix: Path) -> TensorFile:
-    data = prefix if prefix.is_file() else prefix.with_name(prefix.name + ".data-00000-of-00001")
-    if not data.is_file():
-        raise UserError(f"{path}: incomplete TensorFlow checkpoint: {data.name} is missing beside the index")
-    try:
-        import tensorflow as tf
-    except ImportError:
-        raise UserError(f"{path}: reading it needs TensorFlow (pip install 'tensorflow>=2.20,<2.22')") from None
-    try:
-        reader = tf.train.load_checkpoint(str(prefix))
-        tensors = {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, ValueError, RuntimeError, SystemError, LookupError, MemoryError) as error:
-        raise UserError(f"{path}: damaged or truncated TensorFlow checkpoint ({one_line(error)[:160]})") from None
-    return TensorFile(path, "tensorflow", tensors, data.name, sha256(data))
+    tensors, left_out, file = tensorflow_files.read_tensorflow(path, prefix)
+    return TensorFile(path, "tensorflow", tensors, file.name, sha256(file), left_out)

@@ -194,6 +194,7 @@ class Weights:
             "b.pth": legacy.getvalue(),
             "c.safetensors": save(arrays),
             "d.pkl": pickle.dumps(blobs, protocol=2),
+            "f.ckpt": (folder / "f.ckpt").read_bytes(),
         }
 
     def _tensorflow(self, arrays: dict[str, np.ndarray]) -> None:
@@ -207,17 +208,18 @@ class Weights:
             tensors=list(arrays.values()),
         )
         self.parts = {path: path.read_bytes() for path in sorted(self.folder.glob("e.ckpt.*"))}
+        tf.raw_ops.Save(filename=str(self.folder / "f.ckpt"), tensor_names=list(arrays), data=list(arrays.values()))
 
     def case(self, rng: np.random.Generator) -> None:
         chosen = int(rng.integers(len(self.good) + 1))
         if chosen == len(self.good):
-            path, exact = self.prefix, True  # it has checksums
+            path, exact = self.prefix, True  # both of TensorFlow's formats have checksums
             broken = list(self.parts)[int(rng.integers(len(self.parts)))]
             for part, data in self.parts.items():
                 part.write_bytes(damage(data, rng) if part == broken else data)
         else:
             name = sorted(self.good)[chosen]
-            path, exact = self.folder / name, name == "a.pth"  # so has an archive
+            path, exact = self.folder / name, name in ("a.pth", "f.ckpt")  # so have these
             path.write_bytes(damage(self.good[name], rng))
         for tensor, array in self._readers.read_tensors(path).tensors.items():
             array = np.asarray(array)

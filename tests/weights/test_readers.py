@@ -2,11 +2,9 @@
 
 import os
 import pickle
-import re
 import struct
 import subprocess
 import sys
-import tomllib
 import types
 import zipfile
 from collections import OrderedDict
@@ -15,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import torch_sources as sources
-from paths import ROOT
 
 from r23d_jax import convert
 from r23d_jax.errors import UserError
@@ -213,20 +210,6 @@ def test_ambiguity_is_an_error(tmp_path, small):
     refused(tmp_path, tmp_path / "a.pth", "more than one state dict in it; say which: --key state_dict")
     torch.save({"bn.weight": torch.zeros(3), "bn.running_mean": torch.zeros(3)}, tmp_path / "b.pth")
     refused(tmp_path, tmp_path / "b.pth", "not weights of a family this converter knows")
-
-
-def requirement(library):
-    """What pyproject.toml's extras ask for, bounds included."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (found,) = {line for lines in extras.values() for line in lines if re.match(rf"{library}[<>=]", line)}
-    return found
-
-
-def test_tensorflow_is_named_where_it_is_absent(tmp_path, monkeypatch):
-    (tmp_path / "a.ckpt.index").write_bytes(b"x")
-    (tmp_path / "a.ckpt.data-00000-of-00001").write_bytes(b"x")
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    refused(tmp_path, tmp_path / "a.ckpt", re.escape(f"needs TensorFlow (pip install '{requirement('tensorflow')}')"))
 
 
 def test_inert_objects_beside_the_tensors(tmp_path, small):

@@ -15,7 +15,7 @@ import torch
 import torch_sources as sources
 
 from r23d_jax.errors import UserError
-from r23d_jax.weights import readers, torch_files
+from r23d_jax.weights import importing, readers, torch_files
 
 FORMATS = {"zip": {}, "legacy": {"_use_new_zipfile_serialization": False}}
 DTYPES = [getattr(torch, name) for name in torch_files._DTYPES]
@@ -202,7 +202,7 @@ def test_weights_and_their_average_in_one_file(tmp_path):
     assert readers.read_tensors(tmp_path / "b.pth", "critic").tensors["fc.bias"].tolist() == [1, 1]
     (tmp_path / "c.pkl").write_bytes(pickle.dumps({"a": np.ones(2)}))
     with pytest.raises(UserError, match="no PyTorch file.*leave out --key model"):
-        readers.read_tensors(tmp_path / "c.pkl", "model")
+        importing.convert(tmp_path / "c.pkl", key="model")
 
 
 # --- what may not happen -----------------------------------------------------------------------------------
