@@ -28,25 +28,37 @@ def require_tensorflow() -> None:
 def write(portable: Portable, folder: Path) -> None:
     """Writes the SavedModel: signature `serving_default`, the portable's input to `logits`, weights as variables.
 
-    It contains the network as StableHLO for every platform, which TensorFlow compiles with its own XLA.
+    It contains the network as StableHLO for every platform, which TensorFlow compiles with its own XLA. The module is
+    written in the version of StableHLO that the installed TensorFlow knows: JAX's own is usually newer.
     """
     import tensorflow as tf
-    from jax.experimental import jax2tf
+    from jax import export
+    from jax.extend.mlir.dialects import stablehlo
+    from tensorflow.compiler.mlir.stablehlo import stablehlo as known
+    from tensorflow.compiler.tf2xla.python import xla
 
     if jax.default_backend() != "cpu":
         tf.config.set_visible_devices([], "GPU")  # JAX uses it
-    names = sorted(portable.weights)
+    (batch,) = export.symbolic_shape("b")
+    inputs = jax.ShapeDtypeStruct((batch, *portable.shape), portable.dtype)
+    exported = export.export(jax.jit(portable.apply), platforms=portable.platforms)(portable.weights, inputs)
+    version = stablehlo.get_smaller_version(stablehlo.get_current_version(), known.get_current_version())
+    names = sorted(portable.weights)  # the order of JAX's flattened arguments
     module = tf.Module()
     module.weights = [tf.Variable(portable.weights[name], trainable=False, name=_variable(name)) for name in names]
-    converted = jax2tf.convert(
-        portable.apply,
-        polymorphic_shapes=[None, "(b, ...)"],
-        with_gradient=False,
-        native_serialization_platforms=portable.platforms,
-    )
+    attributes = {
+        "version": exported.calling_convention_version,
+        "module": stablehlo.serialize_portable_artifact_str(exported.mlir_module(), version),
+        "platforms": [platform.upper() for platform in exported.platforms],
+        "Sout": [[None, *exported.out_avals[0].shape[1:]]],
+        "Tout": [tf.float32],
+    }
 
     def serve(inputs):
-        return {"logits": converted(dict(zip(names, module.weights, strict=True)), inputs)}
+        arguments = [*module.weights, inputs]
+        arguments = [tf.convert_to_tensor(arguments[index]) for index in exported.module_kept_var_idx]
+        (logits,) = xla.call_module(arguments, **attributes)
+        return {"logits": logits}
 
     spec = tf.TensorSpec([None, *portable.shape], portable.dtype, name=portable.name)
     module.serve = tf.function(serve, input_signature=[spec], autograph=False)
