@@ -32,7 +32,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from r23d_jax.data.video import Scaler, Video  # noqa: E402
+from r23d_jax.data.video import Scaler, Video, open_container  # noqa: E402
 from r23d_jax.errors import UserError, run_command  # noqa: E402
 from tfds_ucf101 import frames, pipeline, sources  # noqa: E402
 from tfds_ucf101.config import NAMED  # noqa: E402
@@ -65,7 +65,7 @@ def bare_decode(paths: Sequence[Path]) -> int:
     """Decodes with PyAV on one thread and looks at nothing; the number of frames."""
     count = 0
     for path in paths:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with open_container(path) as container:
             stream = container.streams.video[0]
             stream.thread_count = 1
             stream.thread_type = "NONE"

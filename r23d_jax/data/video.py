@@ -136,11 +136,7 @@ class Video:
         self.path = Path(path)
         self._check_file()
         try:
-            self._container = av.open(
-                os.path.abspath(self.path),
-                metadata_errors="ignore",
-                options={"protocol_whitelist": "file"},
-            )
+            self._container = open_container(self.path)
         except (av.FFmpegError, ValueError, OSError) as error:
             raise VideoError(self.path, f"is no readable video ({_reason(error)})") from error
         try:
@@ -223,6 +219,16 @@ class Video:
                 return stream
         kinds = sorted({stream.type for stream in self._container.streams if stream.type != "video"})
         raise VideoError(self.path, f"has no video stream (only {', '.join(kinds) or 'pictures'})")
+
+
+def open_container(path: str | os.PathLike) -> av.container.InputContainer:
+    """Opens a local file, whatever the encoding of the titles and comments in it."""
+    arguments = {"file": os.path.abspath(path), "options": {"protocol_whitelist": "file"}}
+    try:
+        return av.open(**arguments)
+    except UnicodeDecodeError:
+        # PyAV before 19 refuses text that is not UTF-8, unless told otherwise by an argument that 19 does not have.
+        return av.open(**arguments, metadata_errors="ignore")
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:

@@ -225,6 +225,19 @@ def test_odd_names(tmp_path):
         assert len(frames) == 2
 
 
+def test_text_that_is_not_utf8(tmp_path):
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "PIPPI"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(scene(0), "rgb24")))
+        container.mux(stream.encode())
+    assert path.read_bytes().count(b"PIPPI") == 1
+    path.write_bytes(path.read_bytes().replace(b"PIPPI", b"P\xefpp\xed"))  # Latin-1
+    assert read_rgb(path)[0].shape == (1, 48, 64, 3)
+
+
 @needs_real
 def test_real_corrupted_and_unordered():
     with pytest.raises(VideoError, match="corrupted.mp4: cannot be decoded after frame"):
