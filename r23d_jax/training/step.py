@@ -127,7 +127,7 @@ def make_train_step(
             "loss": loss,
             "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["label"], dtype=jnp.float32),
             "lr": jnp.asarray(learning_rate(state.step), jnp.float32),
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return TrainState(state.step + 1, state.key, params, stats, opt_state, ema), metrics
 

@@ -89,7 +89,10 @@ def best_step(workdir: Path) -> int | None:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """Returns Orbax's checkpointer for this process only: weights are replicated, so every host has all of them."""
+    """Returns Orbax's checkpointer for this process only: weights are replicated, so every host has all of them.
+
+    Orbax's V1 API cannot do that: its `save` compares the folder's name over all processes, whichever it is told of.
+    """
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(),
         active_processes={jax.process_index()},
@@ -139,7 +142,7 @@ def _save_tree(folder: Path, tree: Mapping[str, Any]) -> None:
     level = absl.level
     absl.setLevel(logging.CRITICAL)  # Orbax prints a traceback in addition to raising the error
     try:
-        _checkpointer().save(folder.resolve(), {k: np.asarray(v) for k, v in tree.items()})
+        _checkpointer().save(folder.resolve(), args=ocp.args.PyTreeSave({k: np.asarray(v) for k, v in tree.items()}))
     except ValueError as error:  # TensorStore's error for a full disk
         code = re.search(r"os_error_code='(\d+)'", str(error))
         if code is None:
@@ -155,7 +158,7 @@ def restore_tensors(folder: Path) -> Tensors:
     checkpointer = _checkpointer()
     names = checkpointer.metadata(folder.resolve()).item_metadata.keys()
     as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
-    return checkpointer.restore(folder.resolve(), restore_args=as_numpy)
+    return checkpointer.restore(folder.resolve(), args=ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 def _checksums(folder: Path) -> dict[str, str]:
