@@ -312,7 +312,8 @@ def real_clip():
     from PIL import Image, ImageSequence
 
     path = needs_real("clips/ucf101/v_CricketShot_g04_c01_rgb.gif")
-    frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(Image.open(path))]
+    with Image.open(path) as clip:
+        frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)]
     return np.stack(frames)[None].astype(np.float32) / 255 * 2 - 1
 
 
