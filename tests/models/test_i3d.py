@@ -137,7 +137,7 @@ def test_gradients_of_a_module():
     (reference(x) ** 2).sum().backward()
     assert_same({"input": np.asarray(of_input)}, {"input": x.grad})
     for name, branch in reference.named_children():
-        kernel = np.asarray(found[name]["conv3d"]["kernel"].get_value()).transpose(4, 3, 0, 1, 2)
+        kernel = np.asarray(found[name]["conv3d"]["kernel"][...]).transpose(4, 3, 0, 1, 2)
         expected = branch.conv3d.weight.grad.numpy()
         assert np.abs(kernel - expected).max() < 1e-4 * np.abs(expected).max(), name
 
