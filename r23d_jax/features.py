@@ -69,8 +69,9 @@ def main() -> int:
 def is_finished(path: Path, fixed: dict[str, str]) -> bool:
     """Returns whether the file is intact and of the same checkpoint, layer and protocol."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}  # reading checks every member's CRC
+        # Opened here, because NumPy leaves a damaged file open. Reading checks every member's CRC.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
+            arrays = {name: saved[name] for name in saved.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return False
     clips = arrays.get("features", np.zeros(0)).shape[:1]

@@ -39,7 +39,8 @@ def key(files: Iterable[Path], options: Any) -> str:
 def load(folder: str, name: str) -> StoredVideo | None:
     """The video kept under that name; None where there is none, or a damaged one."""
     try:
-        with np.load(Path(folder) / f"{name}.npz", allow_pickle=False) as kept:  # checks a CRC of every array
+        # Opened here, because NumPy leaves a damaged file open. It checks a CRC of every array.
+        with open(Path(folder) / f"{name}.npz", "rb") as file, np.load(file, allow_pickle=False) as kept:
             pictures = np.split(kept["bytes"], np.cumsum(kept["lengths"])[:-1])
             facts = json.loads(str(kept["facts"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

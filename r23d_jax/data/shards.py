@@ -9,12 +9,14 @@ File layout: https://github.com/google/riegeli/blob/master/doc/riegeli_records_f
 records: `tf.train.Example` in protocol buffers' wire format.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
 import struct
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -165,16 +167,19 @@ class _Direct:
 
     def __init__(self, path: Path, file, starts: list[int]):
         self.path, self.file, self.starts = path, file, starts
+        weakref.finalize(self, file.close)  # a data set is not closed by those who use it
 
     @classmethod
     def create(cls, path: Path, count: int) -> "_Direct | None":
         """Opens a shard; returns None if it is compressed, has several records per chunk, or is not a local file."""
-        try:
-            file = open(path, "rb", buffering=0)  # noqa: SIM115 - open as long as the data set
-            starts = _record_starts(file.fileno(), os.path.getsize(path), count)
-        except (OSError, ValueError, struct.error):
-            return None
-        return cls(path, file, starts)
+        with contextlib.ExitStack() as opened:
+            try:
+                file = opened.enter_context(open(path, "rb", buffering=0))
+                starts = _record_starts(file.fileno(), os.path.getsize(path), count)
+            except (OSError, ValueError, struct.error):
+                return None
+            opened.pop_all()
+            return cls(path, file, starts)
 
 
 def _record_starts(file: int, size: int, count: int) -> list[int]:

@@ -65,7 +65,8 @@ class Predictions:
           UserError: the file is missing or damaged, or its arrays do not fit together.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # Opened here, because NumPy leaves a damaged file open.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 found = {name: np.asarray(arrays[name]) for name in (*_KINDS, *_AGGREGATES, *arrays.files)}
         # A damaged archive can raise any of these.
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

@@ -7,12 +7,14 @@ objects, and a checkpoint stores exactly what a step takes and returns.
 import jax
 from flax import nnx
 
+from r23d_jax.models.structure import flat_values
+
 Weights = dict[str, jax.Array]
 
 
 def weights_of(model: nnx.Module) -> tuple[Weights, Weights]:
     """Returns the model's `(parameters, running statistics)`, each a flat dict by dotted path."""
-    return _flat(nnx.state(model, nnx.Param)), _flat(nnx.state(model, nnx.BatchStat))
+    return flat_values(nnx.state(model, nnx.Param)), flat_values(nnx.state(model, nnx.BatchStat))
 
 
 class Functional:
@@ -32,7 +34,7 @@ class Functional:
         """Returns `(logits float32 [B, classes], new statistics)` in training mode; `key` is for dropout."""
         model = self._build(self._train, params, stats)
         logits = model(video, rngs=nnx.Rngs(dropout=key))
-        return logits, _flat(nnx.state(model, nnx.BatchStat))
+        return logits, flat_values(nnx.state(model, nnx.BatchStat))
 
     def eval(self, params: Weights, stats: Weights, video: jax.Array) -> jax.Array:
         """Returns float32 [B, classes], the logits in evaluation mode."""
@@ -59,10 +61,6 @@ class Functional:
         rest = jax.tree.map(lambda x: x, rest)
         nnx.replace_by_pure_dict(rest, rest_values)
         return nnx.merge(graph, *states, rest)
-
-
-def _flat(state: nnx.State) -> Weights:
-    return {_name(path): variable.get_value() for path, variable in nnx.to_flat_state(state)}
 
 
 def _name(path: tuple) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import nnx, traverse_util
 
 from r23d_jax.errors import UserError
 from r23d_jax.models.layers import BatchNorm
@@ -16,8 +16,13 @@ def flatten(model: nnx.Module) -> dict[str, jax.Array]:
 
     For an abstract model (`nnx.eval_shape`), returns their shapes and dtypes.
     """
-    state = nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
-    return {".".join(map(str, path)): variable.get_value() for path, variable in state}
+    return flat_values(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
+
+
+def flat_values(state: nnx.State) -> dict[str, jax.Array]:
+    """Returns the values of a state by dotted path."""
+    flat = traverse_util.flatten_dict(nnx.to_pure_dict(state))
+    return {".".join(map(str, path)): flat[path] for path in sorted(flat)}
 
 
 def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
@@ -40,7 +45,7 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
     if faults:
         raise UserError(f"values do not fit the network: {'; '.join(sorted(faults))}")
     for key, variable in state.items():
-        variable.set_value(jnp.asarray(values[key], variable.dtype))
+        variable[...] = jnp.asarray(values[key], variable.dtype)
 
 
 def stage_names(model: nnx.Module) -> tuple[str, ...]:

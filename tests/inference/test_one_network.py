@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 from fake_data import write as write_dataset

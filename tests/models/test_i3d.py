@@ -137,7 +137,7 @@ def test_gradients_of_a_module():
     (reference(x) ** 2).sum().backward()
     assert_same({"input": np.asarray(of_input)}, {"input": x.grad})
     for name, branch in reference.named_children():
-        kernel = np.asarray(found[name]["conv3d"]["kernel"].get_value()).transpose(4, 3, 0, 1, 2)
+        kernel = np.asarray(found[name]["conv3d"]["kernel"][...]).transpose(4, 3, 0, 1, 2)
         expected = branch.conv3d.weight.grad.numpy()
         assert np.abs(kernel - expected).max() < 1e-4 * np.abs(expected).max(), name
 
@@ -312,7 +312,8 @@ def real_clip():
     from PIL import Image, ImageSequence
 
     path = needs_real("clips/ucf101/v_CricketShot_g04_c01_rgb.gif")
-    frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(Image.open(path))]
+    with Image.open(path) as clip:
+        frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)]
     return np.stack(frames)[None].astype(np.float32) / 255 * 2 - 1
 
 

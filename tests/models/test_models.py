@@ -1,9 +1,11 @@
 """Every network by name: against PyTorch stage by stage, against published sizes, and what all share."""
 
+import functools
 import subprocess
 import sys
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ def assert_close(ours, theirs, what, tolerance=1e-4):
     assert difference < tolerance, f"{what}: {difference:.1e}"
 
 
-@jax.jit(static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def outputs_and_statistics(graphdef, state, video):
     model = nnx.merge(graphdef, state, copy=True)
     outputs = model.features(video)

@@ -7,6 +7,7 @@ import json
 
 import fake_data
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -152,8 +152,9 @@ def test_empty_bins_count_for_nothing_and_certainty_is_in_the_last():
 
 
 def test_the_page_says_the_calibration_error_and_the_number_of_bins(whole):
-    shown, found = read(report.write(whole)), np.load(whole / "predictions.npz")
-    ece = numbers.calibration(found["scores"], found["labels"]).ece
+    shown = read(report.write(whole))
+    with np.load(whole / "predictions.npz") as found:
+        ece = numbers.calibration(found["scores"], found["labels"]).ece
     assert ece in shown.data and f"{100 * ece:.2f}" in shown.text and "in 15 bins of equal width" in shown.text
 
 

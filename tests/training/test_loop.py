@@ -142,8 +142,8 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(run, data, tmp_path,
     assert losses(tmp_path) == losses(workdir)
     ours, theirs = final(tmp_path), final(workdir)
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
-    a, b = np.load(tmp_path / "predictions.npz"), np.load(workdir / "predictions.npz")
-    assert all(np.array_equal(a[name], b[name]) for name in b)
+    with np.load(tmp_path / "predictions.npz") as a, np.load(workdir / "predictions.npz") as b:
+        assert all(np.array_equal(a[name], b[name]) for name in b)
 
 
 @pytest.mark.parametrize(("signalled", "at"), [(True, 6), (True, 12), (False, 6)])
@@ -203,7 +203,8 @@ def test_a_last_batch_of_one_and_more_devices_than_clips_change_no_count(run, da
         done = command(*map(str, arguments), devices=devices)
         assert done.returncode == 0, done.stderr
         results = json.loads((tmp_path / f"{devices}x{batch}" / "results.json").read_text())
-        found[devices, batch] = dict(np.load(tmp_path / f"{devices}x{batch}" / "predictions.npz"))
+        with np.load(tmp_path / f"{devices}x{batch}" / "predictions.npz") as saved:
+            found[devices, batch] = dict(saved)
         assert results["videos_evaluated"] == 3 and found[devices, batch]["clips"].tolist() == [2, 2, 2]
     for other in ((1, 5), (8, 1)):
         for name, expected in found[1, 6].items():
