@@ -243,6 +243,7 @@ def test_a_file_changes_nothing_of_the_process(tmp_path):
     assert np.dtype("f4").byteorder == "=" and np.float32(1).tobytes() == b"\x00\x00\x80\x3f"
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's files hold such programs all the same
 def test_programs_and_other_classes_of_tensors_are_named(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
     with pytest.raises(UserError, match="a TorchScript program, not weights alone"):
