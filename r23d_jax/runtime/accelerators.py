@@ -26,7 +26,7 @@ def warn_if_unused() -> None:
         name, extra = found
         rule = "!" * 100
         print(
-            f"{rule}\nwarning: this machine has {name}, and JAX computes on the CPU, tens of times slower: "
+            f"{rule}\nwarning: this machine has {name}, and JAX computes on the CPU: "
             f"JAX's package for it is not installed, or does not fit.\n"
             f"         {sys.executable} -m pip install 'jax[{extra}]=={jax.__version__}'\n"
             f"         mends it; JAX_PLATFORMS=cpu says that the CPU is meant.\n{rule}",
