@@ -52,7 +52,8 @@ def joined(flags: argparse.Namespace) -> Iterator[None]:
     # Where not all come JAX ends the process, and says no more than that a deadline was exceeded.
     print(f"{at}: waiting up to {flags.join_timeout} s for all processes (--join-timeout)", file=sys.stderr, flush=True)
     # Its handler of SIGTERM would swallow the signal until training begins, and ours does its work from there.
-    jax.config.update("jax_enable_preemption_service", False)
+    if hasattr(jax.config, "jax_enable_preemption_service"):  # JAX 0.7 does not go without
+        jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             *where,
