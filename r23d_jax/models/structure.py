@@ -59,7 +59,7 @@ def stage_names(model: nnx.Module) -> tuple[str, ...]:
 
 def batch_norm_epsilon(model: nnx.Module) -> float:
     """Returns the epsilon of the model's batch normalisations, which all share it."""
-    return next(module.epsilon for _, module in nnx.iter_modules(model) if isinstance(module, BatchNorm))
+    return next(module.epsilon for _, module in nnx.iter_graph(model) if isinstance(module, BatchNorm))
 
 
 def freeze_batch_norm(model: nnx.Module) -> None:

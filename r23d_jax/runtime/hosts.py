@@ -8,6 +8,7 @@ import argparse
 import atexit
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import socket
@@ -52,13 +53,18 @@ def joined(flags: argparse.Namespace) -> Iterator[None]:
     # Where not all come JAX ends the process, and says no more than that a deadline was exceeded.
     print(f"{at}: waiting up to {flags.join_timeout} s for all processes (--join-timeout)", file=sys.stderr, flush=True)
     # Its handler of SIGTERM would swallow the signal until training begins, and ours does its work from there.
-    jax.config.update("jax_enable_preemption_service", False)
+    if hasattr(jax.config, "jax_enable_preemption_service"):  # JAX 0.7 does not go without
+        jax.config.update("jax_enable_preemption_service", False)
+    times = {
+        "initialization_timeout": flags.join_timeout,
+        "heartbeat_timeout_seconds": flags.heartbeat,
+        "shutdown_timeout_seconds": _PATIENCE,  # JAX 0.7 has a fixed one
+    }
+    known = inspect.signature(jax.distributed.initialize).parameters
     try:
         jax.distributed.initialize(
             *where,
-            initialization_timeout=flags.join_timeout,
-            heartbeat_timeout_seconds=flags.heartbeat,
-            shutdown_timeout_seconds=_PATIENCE,
+            **{name: seconds for name, seconds in times.items() if name in known},
             cluster_detection_method="deactivate" if None not in where else None,
         )
     except (RuntimeError, ValueError, TypeError) as error:  # what JAX cannot find out

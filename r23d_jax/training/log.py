@@ -85,9 +85,12 @@ class Log:
     def close(self) -> None:
         if self._writer:
             self._bar.close()
-        if self._writer and not self._failed:  # closing would fail again and hide the first error
-            self._events.close()
-            self._file.close()
+            for file in (self._events, self._file):
+                try:
+                    file.close()
+                except OSError:
+                    if not self._failed:  # else it would hide the first error
+                        raise
 
 
 class _Events:

@@ -68,7 +68,7 @@ def test_relative_maps_say_nothing_for_what_all_classes_share():
 
 def test_positions_of_a_map_lie_where_its_receptive_fields_are_centred():
     model = create("r2plus3d_18", width=1)
-    for _, module in nnx.iter_modules(model):
+    for _, module in nnx.iter_graph(model):
         if isinstance(module, Conv):
             module.kernel[...] = jnp.full_like(module.kernel[...], 1e-2)
 

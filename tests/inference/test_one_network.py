@@ -82,7 +82,7 @@ def test_every_command_computes_the_same_logits(arch, dataset, tmp_path):
         width=4,
         layers=getattr(reference, "spec", None) and reference.spec.layers,
     )
-    own_epsilon = next(m.epsilon for _, m in nnx.iter_modules(own) if isinstance(m, models.layers.BatchNorm))
+    own_epsilon = next(m.epsilon for _, m in nnx.iter_graph(own) if isinstance(m, models.layers.BatchNorm))
     assert own_epsilon != CASES[arch], "the card's epsilon would not show"
 
     values, card = checkpoint.load_weights(tmp_path / "weights")

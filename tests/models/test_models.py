@@ -182,7 +182,7 @@ def test_every_tensors_path_and_shape_at_full_size(name):
     frames = 16 if ours.spec.stem == "frames" else None
     theirs = {key: value.shape for key, value in shapes_of(theirs, frames).items()}
     assert {key: value.shape for key, value in models.flatten(ours).items()} == theirs
-    epsilons = {module.epsilon for _, module in nnx.iter_modules(ours) if isinstance(module, BatchNorm)}
+    epsilons = {module.epsilon for _, module in nnx.iter_graph(ours) if isinstance(module, BatchNorm)}
     assert epsilons == {reference.REFERENCE[name].epsilon}
 
 

@@ -118,9 +118,12 @@ def test_bfloat16_is_computed_in_float32():
 
 def test_the_error_is_rounding_that_the_docstring_states():
     x, kernel, cotangent = arrays((1, 1, 24, 24, 256), (1, 3, 3, 256, 32), CASES[0][3])
-    with jax.enable_x64(True):
+    jax.config.update("jax_enable_x64", True)
+    try:
         run = jax.jit(forward_and_gradients(convolution.native, CASES[0][3]))
         exact = [np.asarray(v) for v in run(*(jnp.asarray(v, jnp.float64) for v in (x, kernel, cotangent)))]
+    finally:
+        jax.config.update("jax_enable_x64", False)
     ours = jax.jit(forward_and_gradients(winograd.spatial, CASES[0][3]))(x, kernel, cotangent)
     assert all(v.dtype == np.float64 for v in exact)
     assert_close(ours, [v.astype(np.float32) for v in exact], 1e-5)
