@@ -135,11 +135,14 @@ def resample(
     columns = jnp.where(flips[:, None, None], columns[:, ::-1], columns)
     rows, columns = rows.astype(dtype), columns.astype(dtype)
     precision = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
+    # XLA's CPU compiler before JAX 0.8 has no product of bfloat16 numbers with float32 sums.
+    factors = jnp.float32 if jax.default_backend() == "cpu" else dtype
 
     def part(some):  # [B, t, Hc, Wc, C]
         some = some.astype(dtype)
         some = jnp.einsum("byh,bthwc->btywc", rows, some, precision=precision, preferred_element_type=dtype)
-        return jnp.einsum("bxw,btywc->btyxc", columns, some, precision=precision, preferred_element_type=jnp.float32)
+        across, some = columns.astype(factors), some.astype(factors)
+        return jnp.einsum("bxw,btywc->btyxc", across, some, precision=precision, preferred_element_type=jnp.float32)
 
     batch, length = frames.shape[:2]
     at_once = max(n for n in range(1, min(length, _FRAMES_AT_ONCE) + 1) if length % n == 0)
