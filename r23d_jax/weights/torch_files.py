@@ -45,7 +45,7 @@ _STORAGES = {
 }
 _UNTYPED = {"UntypedStorage": "uint8", "_UntypedStorage": "uint8"}
 _DTYPES = [*_STORAGES.values(), "uint16", "uint32", "uint64"]
-_DTYPES += ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"]
+_DTYPES += ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"]
 
 
 def _dtype(name: Any) -> np.dtype:
@@ -230,7 +230,7 @@ def _neighbours() -> dict[str, Any]:
     """What training checkpoints hold beside the weights: read past, as plain containers and text."""
     attributes = type("Attributes", (dict,), {})
     return {
-        "torch.Size": lambda sizes=(): tuple(sizes),
+        "torch.Size": type("Size", (tuple,), {}),  # a type: PyTorch 1.0 and 1.1 do not call it (NEWOBJ)
         "torch.device": lambda *names: names,
         "torch.Tensor": "torch.Tensor",
         "torch.nn.parameter.Parameter": "torch.nn.Parameter",

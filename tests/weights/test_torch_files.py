@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -111,6 +112,69 @@ def test_an_archive_that_was_packed_again(tmp_path):
         for info in old.infolist():
             new.writestr(info.filename, old.read(info))
     assert same(torch_files.read(tmp_path / "b.pth")["a"], torch.arange(1000.0))
+
+
+# --- files of other versions of PyTorch ---------------------------------------------------------------------
+
+FILES = sorted(pathlib.Path(__file__).with_name("files").glob("*.pth"))
+BESIDE = {
+    "epoch": 3,
+    "args": {"lr": 0.1, "layers": [2, 2]},
+    "best": 0.5,
+    "history": [0, 1, 2],
+    "size": (2, 3),
+    "device": ("cpu",),
+    "dtype": "float32",
+}
+
+
+def by_rule(name):
+    """What write_torch_file.py wrote under a name."""
+    if name.startswith("dtype "):
+        dtype = np.dtype(getattr(ml_dtypes, name[6:], name[6:]))
+        values = np.arange(6).reshape(2, 3)
+        values = 2.0**values if name.endswith("e8m0fnu") else values % 2 if name.endswith("bool") else values
+        return (values + 1j * (values + 1) if dtype.kind == "c" else values).astype(dtype)
+    base = np.arange(24, dtype="f4").reshape(2, 3, 4)
+    return {
+        "shared": base,
+        "transposed": base.transpose(2, 1, 0),
+        "part": base[1, :, 1:3],
+        "expanded": np.full((5, 2), 7, "f4"),
+        "scalar": np.int64(3),
+        "empty": np.zeros((0, 3), "f4"),
+        "parameter": np.arange(6, dtype="f4").reshape(2, 3),
+        "conjugate": (np.arange(6) - 1j * np.arange(1, 7)).astype("c8").reshape(2, 3),
+        "channels last": base[None],
+    }[name]
+
+
+def test_files_of_the_oldest_and_the_newest_version_are_there():
+    names = [path.name for path in FILES]
+    assert {"torch-1.0.0-py2-legacy.pth", "torch-1.6.0-py3-zip.pth", "torch-2.14.1-py3-zip.pth"} <= set(names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_files_of_other_versions_of_pytorch(path):
+    loaded = torch_files.read(path)
+    state = loaded.pop("state_dict")
+    always = {f"dtype {name}" for name in ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8")}
+    assert always | {"shared", "transposed", "part", "expanded", "scalar", "empty", "parameter"} <= state.keys()
+    for name, tensor in state.items():
+        found, expected = np.asarray(tensor), by_rule(name)
+        assert (tensor.shape, tensor.dtype) == (found.shape, found.dtype) == (expected.shape, expected.dtype), name
+        assert found.tobytes() == expected.tobytes(), name
+    shared = np.asarray(state["shared"])
+    assert all(np.shares_memory(shared, np.asarray(state[name])) for name in ("transposed", "part"))
+    (moments,) = loaded.pop("optimizer")["state"].values()
+    assert np.asarray(moments["exp_avg"]).shape == (2, 3) and int(np.asarray(moments["step"])) == 1
+    loaded["args"], loaded["history"] = vars(loaded["args"]), loaded["history"].tolist()
+    assert loaded == {name: value for name, value in BESIDE.items() if name in loaded or name != "dtype"}  # 1.0's, py2
+
+    content = readers.read_tensors(path)
+    assert set(content.left_out) == {"optimizer", *loaded}
+    assert content.tensors.keys() == state.keys()
+    assert all(content.tensors[name].tobytes() == by_rule(name).tobytes() for name in state)
 
 
 class Pickler(pickle.Pickler):
