@@ -374,8 +374,10 @@ def test_mistakes_are_one_line_and_leave_nothing(data, tmp_path):
         (("loss=focus",), "must be one of cross_entropy", 1),
     ):
         done = command("--workdir", tmp_path / "w", *flags(data, *overrides), devices=devices)
-        assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr
-        assert done.stderr.count("\n") == 1 and not (tmp_path / "w").exists()
+        # Grain says first what it misses in an older JAX.
+        said = [line for line in done.stderr.splitlines() if not line.startswith("WARNING:absl:Grain")]
+        assert done.returncode == 1 and len(said) == 1 and said[0].startswith("error: ") and words in said[0]
+        assert not (tmp_path / "w").exists()
 
 
 def test_all_splits_and_their_mean(data, tmp_path):
