@@ -117,8 +117,9 @@ def test_workflows_run_what_is_there_on_every_python_that_is_promised():
     for path in WORKFLOWS:
         workflow = yaml.safe_load(path.read_text())
         assert workflow["permissions"] == {"contents": "read"}
-        for job in workflow["jobs"].values():
-            assert job["strategy"]["matrix"]["python"] == PYTHONS
+        for name, job in workflow["jobs"].items():
+            pythons = job["strategy"]["matrix"]["python"]
+            assert pythons == (PYTHONS[: len(pythons)] if name == "oldest" else PYTHONS)
             commands = [step["run"] for step in job["steps"] if "run" in step]
             scripts = [ROOT / script for script in re.findall(r"\.ci/\w+", " ".join(commands))]
             assert scripts and all(os.access(script, os.X_OK) for script in scripts)
