@@ -31,10 +31,11 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
     Raises:
       UserError: keys are missing or unknown, or shapes are wrong; the message lists all. Nothing is set then.
     """
-    state = dict(
-        (".".join(map(str, path)), variable)
-        for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
-    )
+    paths = {
+        ".".join(map(str, path)): path
+        for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
+    }
+    state = flatten(model)
     faults = [f"{key} is missing" for key in state.keys() - values.keys()]
     faults += [f"{key} is unknown" for key in values.keys() - state.keys()]
     faults += [
@@ -44,8 +45,8 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
     ]
     if faults:
         raise UserError(f"values do not fit the network: {'; '.join(sorted(faults))}")
-    for key, variable in state.items():
-        variable[...] = jnp.asarray(values[key], variable.dtype)
+    new = {paths[key]: jnp.asarray(values[key], value.dtype) for key, value in state.items()}
+    nnx.update(model, nnx.State(traverse_util.unflatten_dict(new)))
 
 
 def stage_names(model: nnx.Module) -> tuple[str, ...]:

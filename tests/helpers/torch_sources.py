@@ -6,6 +6,7 @@ under which a mistake shows.
 """
 
 import re
+import sys
 
 import numpy as np
 import torch
@@ -18,14 +19,15 @@ LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 def import_torchvision():
     """torchvision, whose C extension does not load beside a CPU-only PyTorch."""
     try:
+        import torchvision
+    except RuntimeError:  # "operator torchvision::nms does not exist"
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import_torchvision.library = library  # the operators live as long as this object
-    except RuntimeError:
-        pass  # another test module has defined them
-    import torchvision
-
+        import torchvision
     return torchvision
 
 
