@@ -61,4 +61,4 @@ lock: $(VENV)/.created
 	$(RUN) $(LOCK) requirements.txt --generate-hashes --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) .venv-other $(DEMO)

@@ -76,4 +76,9 @@ def _stdout_closed() -> bool:
 
 def one_line(error: BaseException) -> str:
     """Returns the error's message on one line, for a terminal or a report."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Returns a text that may come from a file with what no terminal should get (escapes, line ends) written out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

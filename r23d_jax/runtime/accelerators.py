@@ -1,6 +1,7 @@
 """Says so when a machine has a GPU or TPU that JAX does not see, and what to install."""
 
 import functools
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,9 +18,11 @@ _CUDA_13_DRIVER = 580  # the oldest for CUDA 13, by its release notes
 def warn_if_unused() -> None:
     """Prints one warning on stderr, once a process, if JAX computes on the CPU of a machine with a GPU or TPU.
 
-    Says nothing if `JAX_PLATFORMS` names what to compute on.
+    Says nothing if `JAX_PLATFORMS` names what to compute on, or `CUDA_VISIBLE_DEVICES` hides the GPUs.
     """
-    if jax.config.jax_platforms or jax.default_backend() != "cpu" or jax.process_index():
+    if jax.config.jax_platforms or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return
+    if jax.default_backend() != "cpu" or jax.process_index():
         return
     found = attached(Path("/"))
     if found is not None:

@@ -19,8 +19,8 @@ from r23d_jax.serving.portable import Portable
 def require_tensorflow() -> None:
     """Raises a `UserError` that says what to install if TensorFlow is missing."""
     if importlib.util.find_spec("tensorflow") is None:
-        early = "--pre " if sys.version_info >= (3, 14) else ""  # where TensorFlow has only a release candidate
-        raise UserError(f"--format savedmodel: needs TensorFlow: pip install {early}'tensorflow>=2.20,<2.23'")
+        needed = "'tensorflow>=2.20,<2.23'" if sys.version_info < (3, 14) else "'tensorflow>=2.22.0rc0,<2.23'"
+        raise UserError(f"--format savedmodel: needs TensorFlow: pip install {needed}")
     # Before its first import, which otherwise logs unused CPU instructions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -85,12 +85,12 @@ class Log:
     def close(self) -> None:
         if self._writer:
             self._bar.close()
-            for file in (self._events, self._file):
-                try:
-                    file.close()
-                except OSError:
-                    if not self._failed:  # else it would hide the first error
-                        raise
+            try:
+                with self._file:  # closed whatever happens
+                    self._events.close()
+            except OSError:
+                if not self._failed:  # else it would hide the first error
+                    raise
 
 
 class _Events:

@@ -135,8 +135,8 @@ def resample(
     columns = jnp.where(flips[:, None, None], columns[:, ::-1], columns)
     rows, columns = rows.astype(dtype), columns.astype(dtype)
     precision = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
-    # XLA's CPU compiler before JAX 0.8 has no product of bfloat16 numbers with float32 sums.
-    factors = jnp.float32 if jax.default_backend() == "cpu" else dtype
+    # XLA's CPU compiler in JAX 0.7 has no product of bfloat16 numbers with float32 sums.
+    factors = jnp.float32 if jax.__version_info__ < (0, 8) else dtype
 
     def part(some):  # [B, t, Hc, Wc, C]
         some = some.astype(dtype)

@@ -20,6 +20,7 @@ def load(
     *,
     in_channels: int | None = None,
     which: str = "best",
+    key: str | None = None,
 ) -> tuple[nnx.Module, Card]:
     """Loads a network with weights, in evaluation mode.
 
@@ -29,6 +30,7 @@ def load(
       labels: class names in the order of the logits, or a file with one per line.
       in_channels: number of input channels if not the source's 3.
       which: "best" or "last" checkpoint of a workdir.
+      key: which state dict of a PyTorch file with several.
 
     Returns:
       The network, and its card.
@@ -36,7 +38,7 @@ def load(
     Raises:
       UserError: the source is missing, damaged, or does not fit.
     """
-    values, card = load_flat(source, arch, labels, in_channels=in_channels, which=which)
+    values, card = load_flat(source, arch, labels, in_channels=in_channels, which=which, key=key)
     return build(card, values), card
 
 
@@ -47,11 +49,12 @@ def load_flat(
     *,
     in_channels: int | None = None,
     which: str = "best",
+    key: str | None = None,
 ) -> tuple[dict[str, np.ndarray], Card]:
     """Does the same as `load`, but returns the weights by path instead of a network."""
     names = importing.read_labels(labels) if isinstance(labels, str | Path) else labels
     if not is_ours(source):
-        imported = importing.convert(source, arch, names, in_channels)
+        imported = importing.convert(source, arch, names, in_channels, key)
         return imported.values, dataclasses.replace(imported.card, tensors_sha256=tree_sha256(imported.values))
     folder = checkpoint.find(source, which)
     values, card = checkpoint.load_weights(folder)

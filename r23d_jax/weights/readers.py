@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from r23d_jax.errors import UserError, one_line
+from r23d_jax.errors import UserError, one_line, printable
 from r23d_jax.weights import pickles, tensorflow_files, torch_files
 
 # Under these names training checkpoints hold a network's weights, and averages of them.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 _WRAPPERS += ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_ema", "ema", "swa_model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # DataParallel, torch.compile, Lightning's modules
+_TOP = "."  # as a key: the tensors beside the state dicts
 _AVERAGED = "n_averaged"  # torch.optim.swa_utils.AveragedModel's counter
 
 
@@ -48,11 +49,10 @@ def read_tensors(path: str | Path, key: str | None = None) -> TensorFile:
 
     Args:
       path: of the file, folder or prefix.
-      key: which state dict of a PyTorch file with several.
+      key: which state dict of a PyTorch file with several; "." for the tensors beside them.
 
     Raises:
-      UserError: the file is missing, damaged, of another format or not restricted to tensors, or its library is not
-        installed.
+      UserError: the file is missing, damaged, of another format or not restricted to tensors.
     """
     path = Path(path)
     prefix = _tensorflow_prefix(path)
@@ -119,25 +119,33 @@ def _unwrap(path: Path, loaded: Any, key: str | None) -> tuple[dict[str, torch_f
     """
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not a state dict")
-    found = [str(name) for name, value in loaded.items() if _is_state(value)]
-    wrapped = [name for name in _WRAPPERS if name in found]
-    if key is not None:
-        if key not in found:
-            raise UserError(f"{path}: no state dict {key!r} in it; there are: {', '.join(found) or 'none'}")
-        wrapped = [key]
-    elif len(wrapped) > 1:
-        raise UserError(f"{path}: more than one state dict in it; say which: --key {' | --key '.join(wrapped)}")
-    chosen = loaded[wrapped[0]] if wrapped else loaded
-    left_out = [str(name) for name in loaded if wrapped and name != wrapped[0]]
+    found = {name: value for name, value in loaded.items() if isinstance(name, str) and _is_state(value)}
+    tensors = [name for name, value in loaded.items() if isinstance(value, torch_files.Tensor)]
+    likely = [name for name in _WRAPPERS if name in found]
+    if likely and len(tensors) >= len(found[likely[0]]):  # weights at the top, and others below
+        likely.insert(0, _TOP)
+    if key is None and (len(likely) > 1 or found and not likely and not tensors):
+        choices = " | ".join(f"--key {_name(name)}" for name in likely or found)
+        raise UserError(f"{path}: state dicts in it that could be meant: say which, in `convert`: {choices}")
+    if key not in (None, _TOP, *found):
+        raise UserError(f"{path}: no state dict {key!r} in it; there are: {', '.join(map(_name, found)) or 'none'}")
+    chosen = key or (likely[0] if likely else _TOP)
+    content = loaded if chosen == _TOP else found[chosen]
+    left_out = [_name(name) for name in loaded if content is not loaded and name != chosen]
     state = {}
-    for name, value in chosen.items():
+    for name, value in content.items():
         if isinstance(value, torch_files.Tensor) and name != _AVERAGED:
-            state[str(name)] = value
+            state[_name(name)] = value
         else:
-            left_out.append(str(name))
+            left_out.append(_name(name))
     if not state:
-        raise UserError(f"{path}: no tensors in it, only {', '.join(map(str, list(loaded)[:6])) or 'nothing'}")
+        raise UserError(f"{path}: no tensors in it, only {', '.join(left_out[:6]) or 'nothing'}")
     return state, tuple(left_out)
+
+
+def _name(key: Any) -> str:
+    """Returns a name of a file as it may be printed; networks' own names are such."""
+    return printable(str(key)[:200])
 
 
 def strip_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

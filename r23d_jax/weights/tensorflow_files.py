@@ -111,6 +111,8 @@ def _read_slices(path: Path) -> _Read:
     tensors, left_out = {}, []
     for variable in variables:
         name, dtype = str(variable[1][0], "utf-8"), _dtype(_get(variable, 3))
+        if name in tensors:  # or a small file could have the same numbers decoded any number of times
+            raise ValueError("a variable is listed twice")
         if dtype is None:
             left_out.append(name)
         else:
@@ -201,7 +203,7 @@ def _table(file: np.ndarray) -> Iterator[tuple[bytes, memoryview]]:
         start, size, _ = _numbers(handle, 0, 2)
         if start < behind:  # or a small file could name a large block any number of times
             raise ValueError("blocks overlap")
-        behind = start + size
+        behind = start + size + 5  # with its kind and checksum
         yield from _entries(_block(data, start, size))
 
 

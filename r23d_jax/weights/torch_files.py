@@ -9,7 +9,6 @@ name that is not known is refused. Storages are memory-mapped: a tensor's values
 import dataclasses
 import functools
 import io
-import operator
 import pickle
 import struct
 import zipfile
@@ -22,7 +21,8 @@ import ml_dtypes
 import numpy as np
 
 from r23d_jax.errors import UserError, one_line
-from r23d_jax.weights.pickles import Refused, Unpickler
+from r23d_jax.weights import pickles
+from r23d_jax.weights.pickles import Call, Refused, whole
 
 _ZIP_START = b"PK\x03\x04"
 _LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # pickled: the first thing in files of PyTorch before 1.6
@@ -49,8 +49,8 @@ _DTYPES += ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"
 
 
 def _dtype(name: Any) -> np.dtype:
-    if name not in _DTYPES:
-        raise ValueError(f"numbers of the unknown type {name!r}")
+    if not isinstance(name, str) or name not in _DTYPES:
+        raise ValueError("numbers of an unknown type")
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
@@ -140,14 +140,13 @@ def _read_zip(path: Path, file: BinaryIO) -> Any:
         raise UserError(f"{path}: a TorchScript program, not weights alone; save its state_dict()")
     if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
         raise UserError(f"{path}: written on a big-endian machine, which is not supported")
+    if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+        raise UserError(f"{path}: packed again, with compression, which PyTorch does not do: unpack it, zip -0 -r it")
     mapped = np.memmap(path, np.uint8, "r")
 
     @functools.cache
     def content(key: str) -> np.ndarray:
         info = entries[f"data/{key}"]
-        if info.compress_type != zipfile.ZIP_STORED:  # packed again by somebody
-            with zipfile.ZipFile(path) as packed:
-                return np.frombuffer(packed.read(info), np.uint8)
         name, extra = struct.unpack("<HH", mapped[info.header_offset + 26 :][:4])
         start = info.header_offset + 30 + name + extra
         data = np.asarray(mapped[start : start + info.file_size])
@@ -167,21 +166,23 @@ def _read_legacy(path: Path, file: BinaryIO) -> Any:
     storages: dict[str, _Storage] = {}
 
     def storage(dtype: np.dtype, key: str, count: int, view: Any = None) -> _Storage:
-        whole = storages.setdefault(key, _Storage(dtype, count))
+        root = storages.setdefault(key, _Storage(dtype, count))
         if view is None:
-            return whole
+            return root
         _, first, size = view  # PyTorch 0.x: a part of a storage
-        part = slice(_whole(first) * dtype.itemsize, (_whole(first) + _whole(size)) * dtype.itemsize)
-        return _Storage(dtype, size, lambda: whole.read()[part])
+        part = slice(whole(first) * dtype.itemsize, (whole(first) + whole(size)) * dtype.itemsize)
+        return _Storage(dtype, size, lambda: root.read()[part])
 
-    _, version, _ = (Unpickler(file).load() for _ in range(3))
+    _, version, _ = (pickles.load(file) for _ in range(3))
     if version != _LEGACY_VERSION:
-        raise ValueError(f"version {version!r} of the format")
+        raise ValueError("another version of the format")
     loaded = _unpickle(file, storage)
-    keys = Unpickler(file).load()
+    keys = pickles.load(file)
     mapped = np.memmap(path, np.uint8, "r")
     position = file.tell()
     for key in keys:
+        if not isinstance(key, str | int):
+            raise ValueError("a storage without a name")
         found = storages[str(key)]
         (count,) = struct.unpack("<q", mapped[position : position + 8])
         start, position = position + 8, position + 8 + count * found.dtype.itemsize
@@ -196,59 +197,62 @@ def _unpickle(file: BinaryIO, storage: Callable[..., _Storage]) -> Any:
 
     def persistent(pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
-            raise Refused(str(pid[0] if isinstance(pid, tuple) and pid else pid)[:80])
+            raise Refused("a persistent id of another kind, a whole module perhaps")
         _, kind, key, _, count, *view = pid
-        return storage(_dtype((_STORAGES | _UNTYPED).get(kind)), str(key), _whole(count), *view)
+        if not isinstance(kind, str) or not isinstance(key, str | int):
+            raise ValueError("a storage without a type or a name")
+        return storage(_dtype((_STORAGES | _UNTYPED).get(kind)), str(key), whole(count), *view)
 
-    # Functions made for this file, since a pickle may set attributes of what it names.
     build = {
-        "_rebuild_tensor": lambda source, *place: _tensor(source, source.dtype, *place),
-        "_rebuild_tensor_v2": lambda source, offset, shape, strides, grad, hooks, bits=None: _tensor(
-            source, source.dtype, offset, shape, strides, bits
+        "_rebuild_tensor": Call(lambda source, *place: _tensor(source, source.dtype, *place)),
+        "_rebuild_tensor_v2": Call(
+            lambda source, offset, shape, strides, grad, hooks, bits=None: _tensor(
+                source, source.dtype, offset, shape, strides, bits
+            )
         ),
-        "_rebuild_tensor_v3": lambda source, offset, shape, strides, grad, hooks, dtype, bits=None: _tensor(
-            source, _dtype(dtype), offset, shape, strides, bits
+        "_rebuild_tensor_v3": Call(
+            lambda source, offset, shape, strides, grad, hooks, dtype, bits=None: _tensor(
+                source, _dtype(dtype), offset, shape, strides, bits
+            )
         ),
-        "_rebuild_parameter": lambda tensor, *_: tensor,
-        "_rebuild_parameter_with_state": lambda tensor, *_: tensor,
+        "_rebuild_parameter": Call(lambda tensor, *_: tensor),
+        "_rebuild_parameter_with_state": Call(lambda tensor, *_: tensor),
     }
 
-    def of_type(function: Any, kind: Any, arguments: Any, state: Any) -> Tensor:
+    def of_type(called: Any, kind: Any, arguments: Any, state: Any) -> Tensor:
         """A tensor with attributes of its own, which are left out."""
-        if function not in build.values():
+        if called not in build.values():
             raise Refused("a tensor of another class")
-        return function(*arguments)
+        return called.function(*arguments)
 
-    allowed = {f"torch._utils.{name}": function for name, function in build.items()}
-    allowed |= {f"torch._tensor.{name}": of_type for name in ("_rebuild_from_type", "_rebuild_from_type_v2")}
-    allowed |= {f"torch.{name}": name for name in (*_STORAGES, *_DTYPES)}
-    allowed |= {f"torch.storage.{name}": name for name in _UNTYPED}
-    return Unpickler(file, allowed | _neighbours(), persistent).load()
+    names = {f"torch._utils.{name}": call for name, call in build.items()}
+    names |= {f"torch._tensor.{name}": Call(of_type) for name in ("_rebuild_from_type", "_rebuild_from_type_v2")}
+    names |= {f"torch.{name}": name for name in (*_STORAGES, *_DTYPES)}
+    names |= {f"torch.storage.{name}": name for name in _UNTYPED}
+    return pickles.load(file, names | _NEIGHBOURS, persistent)
 
 
-def _neighbours() -> dict[str, Any]:
-    """What training checkpoints hold beside the weights: read past, as plain containers and text."""
-    attributes = type("Attributes", (dict,), {})
-    return {
-        "torch.Size": type("Size", (tuple,), {}),  # a type: PyTorch 1.0 and 1.1 do not call it (NEWOBJ)
-        "torch.device": lambda *names: names,
-        "torch.Tensor": "torch.Tensor",
-        "torch.nn.parameter.Parameter": "torch.nn.Parameter",
-        "torch.serialization._get_layout": lambda name: name,
-        "builtins.dict": dict,
-        "builtins.list": list,
-        "collections.defaultdict": lambda *_: {},
-        "collections.Counter": lambda *counts: dict(*counts),
-        "argparse.Namespace": attributes,
-        "lightning.fabric.utilities.data.AttributeDict": attributes,
-        "lightning_fabric.utilities.data.AttributeDict": attributes,
-        "pytorch_lightning.utilities.parsing.AttributeDict": attributes,
-        **{
-            f"{module}.{system}Path": lambda *parts: "/".join(map(str, parts))
-            for module in ("pathlib", "pathlib._local")
-            for system in ("Posix", "Windows", "PurePosix", "PureWindows")
-        },
-    }
+# What training checkpoints hold beside the weights: read past, as plain containers and text.
+_NEIGHBOURS = {
+    "torch.Size": Call(lambda sizes=(): tuple(sizes)),
+    "torch.device": Call(lambda *names: names),
+    "torch.Tensor": "torch.Tensor",
+    "torch.nn.parameter.Parameter": "torch.nn.Parameter",
+    "torch.serialization._get_layout": Call(lambda name: name),
+    "builtins.dict": "dict",
+    "builtins.list": "list",
+    "collections.defaultdict": Call(lambda *_: {}),
+    "collections.Counter": Call(lambda counts: counts),
+    "argparse.Namespace": Call(lambda *_: pickles.Attributes()),
+    "lightning.fabric.utilities.data.AttributeDict": Call(lambda *_: pickles.Attributes()),
+    "lightning_fabric.utilities.data.AttributeDict": Call(lambda *_: pickles.Attributes()),
+    "pytorch_lightning.utilities.parsing.AttributeDict": Call(lambda *_: pickles.Attributes()),
+    **{
+        f"{module}.{system}Path": Call(lambda *parts: "/".join(parts).replace("//", "/"))
+        for module in ("pathlib", "pathlib._local")
+        for system in ("Posix", "Windows", "PurePosix", "PureWindows")
+    },
+}
 
 
 def _tensor(source: Any, dtype: np.dtype, offset: Any, shape: Any, strides: Any, bits: Any = None) -> Tensor:
@@ -257,15 +261,8 @@ def _tensor(source: Any, dtype: np.dtype, offset: Any, shape: Any, strides: Any,
     bits = bits or {}
     if bits.get("neg"):
         raise ValueError("a tensor whose sign is still to be changed: save a copy of it")
-    sizes, steps = tuple(map(_whole, shape)), tuple(map(_whole, strides))
-    return Tensor(sizes, dtype, source, _whole(offset), steps, bool(bits.get("conj")))
-
-
-def _whole(number: Any) -> int:
-    """Returns a size, offset or stride; a file may claim anything."""
-    if not 0 <= operator.index(number) < 1 << 62:
-        raise ValueError(f"{number} as a size")
-    return operator.index(number)
+    sizes, steps = tuple(map(whole, shape)), tuple(map(whole, strides))
+    return Tensor(sizes, dtype, source, whole(offset), steps, bool(bits.get("conj")))
 
 
 def write(path: Path, state: Mapping[str, np.ndarray]) -> None:

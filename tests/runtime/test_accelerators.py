@@ -6,8 +6,13 @@ import sys
 import types
 
 import pytest
+from flax import nnx
 
-from r23d_jax.runtime import accelerators
+from r23d_jax import models
+from r23d_jax.inference.classifier import Classifier
+from r23d_jax.runtime import accelerators, mesh
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights.card import Card
 
 NVRM = "NVRM version: NVIDIA UNIX {} Kernel Module  {}  Tue Oct 20 2026\nGCC version: 12.2.0\n"
 OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for {}  {}  Release Build\n"
@@ -67,3 +72,24 @@ def test_nothing_is_said_where_the_cpu_is_meant():
     )
     run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True)
     assert run.returncode == 0 and not run.stderr
+
+
+def test_training_and_inference_look(monkeypatch):
+    looked = []
+    monkeypatch.setattr(accelerators, "warn_if_unused", lambda: looked.append(True))
+    mesh.create_mesh()
+    assert len(looked) == 1
+    arguments = {"num_classes": 2, "width": 4, "layers": (1, 1, 1, 1), "in_channels": 3, "dropout": 0.0}
+    spec = Preprocessing(resize=(20, 24), crop=16, frames=4, stride=1, fps=None, mean=(0.5,) * 3, std=(0.5,) * 3)
+    model = models.create("r2plus3d_18", **arguments, rngs=nnx.Rngs(0))
+    Classifier(models.flatten(model), Card("r2plus3d_18", arguments, ("a", "b"), spec))
+    assert len(looked) == 2
+
+
+def test_nothing_is_said_where_gpus_are_hidden(monkeypatch, capsys):
+    monkeypatch.setattr(accelerators, "attached", lambda root: ("an NVIDIA GPU", "cuda13"))
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    accelerators.warn_if_unused.cache_clear()
+    accelerators.warn_if_unused()
+    assert not capsys.readouterr().err

@@ -207,7 +207,7 @@ def test_wrong_architecture(tmp_path, small):
 def test_ambiguity_is_an_error(tmp_path, small):
     both = {"state_dict": small, "model": {"other": torch.zeros(3)}}
     torch.save(both, tmp_path / "a.pth")
-    refused(tmp_path, tmp_path / "a.pth", "more than one state dict in it; say which: --key state_dict")
+    refused(tmp_path, tmp_path / "a.pth", r"say which, in `convert`: --key state_dict \| --key model$")
     torch.save({"bn.weight": torch.zeros(3), "bn.running_mean": torch.zeros(3)}, tmp_path / "b.pth")
     refused(tmp_path, tmp_path / "b.pth", "not weights of a family this converter knows")
 
