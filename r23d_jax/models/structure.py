@@ -45,7 +45,8 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
     ]
     if faults:
         raise UserError(f"values do not fit the network: {'; '.join(sorted(faults))}")
-    new = {paths[key]: jnp.asarray(values[key], value.dtype) for key, value in state.items()}
+    # Copied: an array that JAX shares with its source would change with it.
+    new = {paths[key]: jnp.array(values[key], value.dtype) for key, value in state.items()}
     nnx.update(model, nnx.State(traverse_util.unflatten_dict(new)))
 
 
