@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx, traverse_util
 
 from r23d_jax.errors import UserError
@@ -45,8 +46,9 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
     ]
     if faults:
         raise UserError(f"values do not fit the network: {'; '.join(sorted(faults))}")
-    # Copied: an array that JAX shares with its source would change with it.
-    new = {paths[key]: jnp.array(values[key], value.dtype) for key, value in state.items()}
+    # NumPy's arrays are copied: JAX may share their memory, and would change with it.
+    own = {key: value if isinstance(value, jax.Array) else np.array(value) for key, value in values.items()}
+    new = {paths[key]: jnp.asarray(own[key], value.dtype) for key, value in state.items()}
     nnx.update(model, nnx.State(traverse_util.unflatten_dict(new)))
 
 
