@@ -72,6 +72,7 @@ def _download(file: File, partial: Path, path: Path) -> None:
             with partial.open("ab" if resumed else "wb") as out:
                 done = _copy(response, out, file.name, have if resumed else 0, total)
     except urllib.error.HTTPError as error:
+        error.close()  # it is the answer, too
         if error.code == 416 and have:  # the file is already complete; the hash is checked later
             return
         raise UserError(f"{file.name}: the server answered {error.code} {error.reason}; {by_hand}") from None
