@@ -174,5 +174,5 @@ def to_ours(state, frames=None):
             leaf, value = "kernel", value.T
         else:
             leaf = {"weight": "scale", "running_mean": "mean", "running_var": "var"}.get(leaf, leaf)
-        renamed[f"{prefix}.{leaf}"] = jnp.asarray(value)
+        renamed[f"{prefix}.{leaf}"] = jnp.array(value)  # a copy: PyTorch updates its own in place
     return renamed
