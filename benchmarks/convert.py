@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 _IMPORTS = "import safetensors, orbax.checkpoint, r23d_jax.convert\n"
-_PEAK = "import resource\nprint('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)\n"
+# Not getrusage, whose peak a process inherits from the one that started it.
+_PEAK = "print('peak', 1024 * int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]))\n"
 
 
 def measure(code: str) -> tuple[float, int]:
