@@ -25,6 +25,8 @@ $(VENV)/.run-time: $(VENV)/.created requirements.txt
 $(VENV)/.tests: $(VENV)/.run-time requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	$(RUN) -m pip install --quiet --no-deps torchvision==0.28.0
+	# It comes with PyTorch's CUDA builds, and crashes a process that has loaded TensorFlow.
+	$(RUN) -m pip uninstall --quiet --yes triton
 	touch $@
 
 # Renders `motion`, builds it, trains a small R(2+3)D on it and scores it over every test video.
