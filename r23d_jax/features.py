@@ -17,6 +17,7 @@ from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.inference import classifier, sources
 from r23d_jax.runtime.compile import enable_cache
 from r23d_jax.runtime.console import Reporter, add_shared_arguments
+from r23d_jax.runtime.files import open_arrays
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,9 +70,8 @@ def main() -> int:
 def is_finished(path: Path, fixed: dict[str, str]) -> bool:
     """Returns whether the file is intact and of the same checkpoint, layer and protocol."""
     try:
-        # Opened here, because NumPy leaves a damaged file open. Reading checks every member's CRC.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in saved.files}
+        with open_arrays(path) as saved:
+            arrays = {name: saved[name] for name in saved}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return False
     clips = arrays.get("features", np.zeros(0)).shape[:1]

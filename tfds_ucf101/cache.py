@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from r23d_jax.runtime.files import open_arrays
 from tfds_ucf101.stored import StoredVideo
 
 FOLDER = "flow_cache"
@@ -39,8 +40,7 @@ def key(files: Iterable[Path], options: Any) -> str:
 def load(folder: str, name: str) -> StoredVideo | None:
     """The video kept under that name; None where there is none, or a damaged one."""
     try:
-        # Opened here, because NumPy leaves a damaged file open. It checks a CRC of every array.
-        with open(Path(folder) / f"{name}.npz", "rb") as file, np.load(file, allow_pickle=False) as kept:
+        with open_arrays(Path(folder) / f"{name}.npz") as kept:
             pictures = np.split(kept["bytes"], np.cumsum(kept["lengths"])[:-1])
             facts = json.loads(str(kept["facts"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

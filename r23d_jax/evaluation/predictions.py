@@ -12,7 +12,7 @@ import numpy as np
 
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.evaluation import metrics
-from r23d_jax.runtime.files import write_bytes
+from r23d_jax.runtime.files import open_arrays, write_bytes
 
 _KINDS = {"names": "U", "labels": "iu", "clips": "iu", "class_names": "U"}  # allowed kinds of dtypes
 # Aggregates whose array in the file has another name.
@@ -65,8 +65,7 @@ class Predictions:
           UserError: the file is missing or damaged, or its arrays do not fit together.
         """
         try:
-            # Opened here, because NumPy leaves a damaged file open.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with open_arrays(path) as arrays:
                 found = {name: np.asarray(arrays[name]) for name in (*_KINDS, *_AGGREGATES, *arrays.files)}
         # A damaged archive can raise any of these.
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

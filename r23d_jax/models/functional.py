@@ -7,7 +7,7 @@ objects, and a checkpoint stores exactly what a step takes and returns.
 import jax
 from flax import nnx
 
-from r23d_jax.models.structure import flat_values
+from r23d_jax.models.structure import dotted, flat_values
 
 Weights = dict[str, jax.Array]
 
@@ -55,13 +55,9 @@ class Functional:
         graph, param_paths, stat_paths, rest_values, rest = structure
         # Created inside the trace, because NNX forbids writing to variables from outside.
         states = [
-            nnx.from_flat_state([(path, kind(flat[_name(path)])) for path in paths])
+            nnx.from_flat_state([(path, kind(flat[dotted(path)])) for path in paths])
             for kind, flat, paths in ((nnx.Param, params, param_paths), (nnx.BatchStat, stats, stat_paths))
         ]
         rest = jax.tree.map(lambda x: x, rest)
         nnx.replace_by_pure_dict(rest, rest_values)
         return nnx.merge(graph, *states, rest)
-
-
-def _name(path: tuple) -> str:
-    return ".".join(map(str, path))

@@ -23,7 +23,12 @@ def flatten(model: nnx.Module) -> dict[str, jax.Array]:
 def flat_values(state: nnx.State) -> dict[str, jax.Array]:
     """Returns the values of a state by dotted path."""
     flat = traverse_util.flatten_dict(nnx.to_pure_dict(state))
-    return {".".join(map(str, path)): flat[path] for path in sorted(flat)}
+    return {dotted(path): flat[path] for path in sorted(flat)}
+
+
+def dotted(path: tuple) -> str:
+    """Returns a path of NNX, of names and numbers, as `flatten` writes it."""
+    return ".".join(map(str, path))
 
 
 def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
@@ -32,10 +37,6 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
     Raises:
       UserError: keys are missing or unknown, or shapes are wrong; the message lists all. Nothing is set then.
     """
-    paths = {
-        ".".join(map(str, path)): path
-        for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
-    }
     state = flatten(model)
     faults = [f"{key} is missing" for key in state.keys() - values.keys()]
     faults += [f"{key} is unknown" for key in values.keys() - state.keys()]
@@ -48,7 +49,8 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
         raise UserError(f"values do not fit the network: {'; '.join(sorted(faults))}")
     # NumPy's arrays are copied: JAX may share their memory, and would change with it.
     own = {key: value if isinstance(value, jax.Array) else np.array(value) for key, value in values.items()}
-    new = {paths[key]: jnp.asarray(own[key], value.dtype) for key, value in state.items()}
+    variables = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
+    new = {path: jnp.asarray(own[dotted(path)], variable.dtype) for path, variable in nnx.to_flat_state(variables)}
     nnx.update(model, nnx.State(traverse_util.unflatten_dict(new)))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
+from r23d_jax import errors
 from r23d_jax.errors import one_line
 
 if TYPE_CHECKING:
@@ -108,10 +109,7 @@ def bar(share: float, width: int, stream: TextIO) -> str:
 def printable(text: str, stream: TextIO) -> str:
     """Escapes control characters, and characters that the stream cannot encode, with backslashes."""
     encoding = stream.encoding or "ascii"
-    shown = "".join(
-        letter if letter == "\n" or letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
+    shown = "\n".join(map(errors.printable, text.split("\n")))
     return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 

@@ -1,10 +1,13 @@
 """Atomic and durable writing of files, and reading of JSON."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -46,6 +49,16 @@ def read_json(path: Path, limit: int = 1 << 26) -> Any:
         return json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+@contextlib.contextmanager
+def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Opens a `.npz`, whose arrays are read and their checksums compared when they are asked for.
+
+    It is closed where it is damaged too; NumPy leaves such a file open. Raises whatever NumPy does.
+    """
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
 
 
 def files_below(folder: Path) -> Iterator[Path]:

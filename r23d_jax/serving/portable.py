@@ -49,10 +49,17 @@ class Portable:
 
     def stablehlo(self) -> export.Exported:
         """Returns the function with its weights as constants, for a batch of any size."""
-        (batch,) = export.symbolic_shape("b")
         weights = {name: jnp.asarray(value) for name, value in self.weights.items()}
+        return self._export(lambda inputs: self.apply(weights, inputs))
+
+    def stablehlo_of_weights(self) -> export.Exported:
+        """Returns the function of weights, sorted by name, and inputs, for a batch of any size."""
+        return self._export(self.apply, self.weights)
+
+    def _export(self, function: Callable[..., jax.Array], *before: Weights) -> export.Exported:
+        (batch,) = export.symbolic_shape("b")
         inputs = jax.ShapeDtypeStruct((batch, *self.shape), self.dtype)
-        return export.export(jax.jit(lambda x: self.apply(weights, x)), platforms=self.platforms)(inputs)
+        return export.export(jax.jit(function), platforms=self.platforms)(*before, inputs)
 
 
 def make(

@@ -32,18 +32,15 @@ def write(portable: Portable, folder: Path) -> None:
     written in the version of StableHLO that the installed TensorFlow knows: JAX's own is usually newer.
     """
     import tensorflow as tf
-    from jax import export
     from jax.extend.mlir.dialects import stablehlo
     from tensorflow.compiler.mlir.stablehlo import stablehlo as known
     from tensorflow.compiler.tf2xla.python import xla
 
     if jax.default_backend() != "cpu":
         tf.config.set_visible_devices([], "GPU")  # JAX uses it
-    (batch,) = export.symbolic_shape("b")
-    inputs = jax.ShapeDtypeStruct((batch, *portable.shape), portable.dtype)
-    exported = export.export(jax.jit(portable.apply), platforms=portable.platforms)(portable.weights, inputs)
+    exported = portable.stablehlo_of_weights()
     version = stablehlo.get_smaller_version(stablehlo.get_current_version(), known.get_current_version())
-    names = sorted(portable.weights)  # the order of JAX's flattened arguments
+    names = sorted(portable.weights)
     module = tf.Module()
     module.weights = [tf.Variable(portable.weights[name], trainable=False, name=_variable(name)) for name in names]
     attributes = {

@@ -8,6 +8,7 @@ from flax import nnx
 from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.models.registry import Shapes
+from r23d_jax.models.structure import dotted
 
 
 def recognise(shapes: Shapes, candidates: Sequence[str], origin: str) -> str:
@@ -72,8 +73,7 @@ def fill(model: nnx.Module, values: Mapping[str, object]) -> nnx.Module:
 
     graph, state = nnx.split(model)
     filled = [
-        (path, variable.replace(jnp.asarray(values[".".join(map(str, path))])))
-        for path, variable in nnx.to_flat_state(state)
+        (path, variable.replace(jnp.asarray(values[dotted(path)]))) for path, variable in nnx.to_flat_state(state)
     ]
     model = nnx.merge(graph, nnx.from_flat_state(filled))
     model.eval()

@@ -87,8 +87,8 @@ def load(file: BinaryIO, names: Mapping[str, Any] | None = None, persistent: Cal
         return items
 
     def named(module: Any, name: Any) -> Any:
-        module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(_expect(str, module), module)
-        full = f"{module}.{_expect(str, name)}"
+        module = "builtins" if module == "__builtin__" else module  # its name in Python 2 and in protocol 2
+        full = f"{_expect(str, module)}.{_expect(str, name)}"
         if full not in names:
             raise Refused(full[:80])
         return names[full]

@@ -243,10 +243,15 @@ _NEIGHBOURS = {
     "builtins.list": "list",
     "collections.defaultdict": Call(lambda *_: {}),
     "collections.Counter": Call(lambda counts: counts),
-    "argparse.Namespace": Call(lambda *_: pickles.Attributes()),
-    "lightning.fabric.utilities.data.AttributeDict": Call(lambda *_: pickles.Attributes()),
-    "lightning_fabric.utilities.data.AttributeDict": Call(lambda *_: pickles.Attributes()),
-    "pytorch_lightning.utilities.parsing.AttributeDict": Call(lambda *_: pickles.Attributes()),
+    **{
+        name: Call(lambda *_: pickles.Attributes())
+        for name in (
+            "argparse.Namespace",
+            "lightning.fabric.utilities.data.AttributeDict",
+            "lightning_fabric.utilities.data.AttributeDict",
+            "pytorch_lightning.utilities.parsing.AttributeDict",
+        )
+    },
     **{
         f"{module}.{system}Path": Call(lambda *parts: "/".join(parts).replace("//", "/"))
         for module in ("pathlib", "pathlib._local")
