@@ -32,9 +32,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from r23d_jax.data.video import Scaler, Video, open_container  # noqa: E402
+from r23d_jax.data.scaling import Scaler  # noqa: E402
+from r23d_jax.data.video import Video, open_container  # noqa: E402
 from r23d_jax.errors import UserError, run_command  # noqa: E402
-from tfds_ucf101 import frames, pipeline, sources  # noqa: E402
+from tfds_ucf101 import frames, media, pipeline, sources, unfinished  # noqa: E402
 from tfds_ucf101.config import NAMED  # noqa: E402
 from tfds_ucf101.stored import FrameOptions  # noqa: E402
 
@@ -43,18 +44,18 @@ _FPS = 25
 _BITS = 400_000  # a second, about UCF101's
 
 
-def make_video(path: Path, seed: int) -> None:
-    """A camera that pans over a textured ground with two shapes moving on it, a little noise on top."""
+def make_video(path: Path, seed: int, count: int = int(_SECONDS * _FPS)) -> None:
+    """A camera that pans over a textured ground with two shapes moving on it, a little noise on top; `count` frames."""
     rng = np.random.default_rng(seed)
     ground = cv2.resize(rng.integers(0, 256, (48, 64, 3), np.uint8), (960, 720), interpolation=cv2.INTER_CUBIC)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=_FPS)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", _BITS
-        for t in range(int(_SECONDS * _FPS)):
-            x, y = 2 * t, t
+        for t in range(count):
+            x, y = 2 * t % 640, t % 480
             picture = ground[y : y + 240, x : x + 320].copy()
             cv2.circle(picture, (40 + 2 * t % 240, 120), 30, (200, 40, 60), -1)
-            cv2.rectangle(picture, (250 - t, 30), (290 - t, 90), (30, 180, 90), -1)
+            cv2.rectangle(picture, (250 - t % 250, 30), (290 - t % 250, 90), (30, 180, 90), -1)
             noise = rng.integers(-3, 4, picture.shape, np.int16)
             picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
@@ -77,12 +78,11 @@ def bare_decode(paths: Sequence[Path]) -> int:
 def build(paths: Sequence[Path], workers: int, out: Path, options: FrameOptions) -> int:
     """Runs the pipeline over the files with so many worker processes; the number of frames written."""
     videos = [
-        sources.Source(f"A/{i:06d}", os.path.abspath(path), path.name, 0, 1, 1, (1, 2, 1))
+        sources.Source(f"A/{i:06d}", media.VideoFile(os.path.abspath(path)), path.name, 0, 1, 1, (1, 2, 1))
         for i, path in enumerate(paths)
     ]
-    out.mkdir()
-    parts = pipeline.parts(videos, min(len(videos), 8 * workers))
-    shards = [pipeline.Shard(i, str(out / f"shard{i}"), part) for i, part in enumerate(parts)]
+    work = unfinished.Unfinished(out)
+    parts = pipeline.parts(pipeline.in_record_order(videos), min(len(videos), 8 * workers))
     beam_options = PipelineOptions(
         [
             f"--direct_num_workers={workers}",
@@ -90,10 +90,13 @@ def build(paths: Sequence[Path], workers: int, out: Path, options: FrameOptions)
             "--default_sdk_harness_log_level=ERROR",
         ]
     )
-    write = pipeline.WriteShard(options, ("1", "2", "3"), "array_record", None)
-    done = pipeline.run(shards, write, out / "results.json", beam_options, pipeline.local_runner(beam_options))
+    write = pipeline.WriteShard(options, ("1", "2", "3"), "array_record", work, 0, None)
+    with work.at_work({}):
+        shards = pipeline.pack(work.videos, [(i, f"shard{i}", part, {}) for i, part in enumerate(parts)])
+        pipeline.run(shards, write, out / "results.json", beam_options, pipeline.local_runner(beam_options))
+        done = [work.facts(shard.key) for shard in shards]
+        lost = work.unreadable()
     shutil.rmtree(out)
-    lost = [video for shard in done for video in shard["unreadable"]]
     if lost:
         raise UserError(f"{lost[0]['path']} {lost[0]['reason']}")
     return sum(video["num_frames"] for shard in done for video in shard["videos"])
@@ -140,7 +143,7 @@ def steps(path: Path, options: FrameOptions) -> dict[str, float]:
         "decode": lambda: bare_decode([path]),
         "scale": scale,
         "jpeg": compress,
-        "all": lambda: len(frames.encode(str(path), options).frames),
+        "all": lambda: len(frames.encode(media.VideoFile(str(path)), options).frames),
     }
     return {name: min(timed(act).cpu for _ in range(5)) / len(decoded) * 1e3 for name, act in acts.items()}
 

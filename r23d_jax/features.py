@@ -58,6 +58,7 @@ def main() -> int:
         for features in clf.iter_features(videos, failed=reporter.failed, batch_size=flags.batch, **options):
             path, fps = targets[features.source], np.float64(features.fps)
             save(path, {"features": features.features, "start_seconds": features.start_seconds, "fps": fps, **fixed})
+            reporter.notes(features.source, features.notes)
             written += 1
             if len(found) == 1:
                 reporter.say(f"{path}: features {list(features.features.shape)}")

@@ -77,6 +77,7 @@ def _predict(flags, sliding, found, reporter) -> list[dict[str, Any]]:
             answers.append(prediction.to_dict())
             reporter.say(table(answers[-1]))
             source = prediction.result.source
+            reporter.notes(source, prediction.result.scanned.notes)
             try:
                 if timelines:
                     timeline.write_prediction(timelines[source], prediction, clf.labels, flags.top)

@@ -11,8 +11,9 @@ from r23d_jax.errors import UserError
 from tfds_ucf101.stored import FrameOptions
 
 _DEFAULT_SIZE = (128, 171)
+_SIDES = (0.7, 0.15, 0.15)
 _MOTION_KEYS = ("seed", "groups", "clips", "frames", "size")
-_LISTS = ("auto", "required", "ignore")
+_LISTS = ("auto", "required", "ignore", "folders")
 
 
 @dataclasses.dataclass(eq=False, init=False)
@@ -29,12 +30,19 @@ class VideoConfig(tfds.core.BuilderConfig):
       max_unreadable: so many unreadable videos are left out and reported; with more the build fails.
       classes: names of the classes to build; all of them if empty.
       subset: true if only a part of UCF101's, HMDB51's, or of the listed videos is there.
-      lists: "auto" (UCF101's, HMDB51's or CSV lists where they are there, else the rule by groups), "required" or
-        "ignore".
+      lists: "auto" (UCF101's, HMDB51's or tables where they are there, else the folders' own sides, groups or chance),
+        "required", "ignore", or "folders" for the folders' own sides of UCF101, too.
       motion: render the `motion` data set instead of reading a folder; {} or any of seed, groups, clips,
         frames and size; see `tfds_ucf101/motion.py`.
       flow: store the optical flow between the frames and not the frames: "tvl1", "farneback" or "dis", as
         `r23d_jax/data/flow.py` has them; N-1 fields of N frames, without loss.
+      flow_files: store the flow pictures that lie beside the frames (`flow_x_*`, `flow_y_*`), made by the algorithm
+        `flow` with a bound of 20 pixels, instead of computing it.
+      sides: shares of [train, val, test] videos where neither lists nor folders nor groups say them.
+      folds: instead of `sides`, so many splits, each of which tests another part; 0 for none.
+      split_seed: of `sides`, `folds` and `validation`.
+      validation: share of every split's train videos that become its val side, by whole groups and class by class.
+      leak_check: false to let a source video be on both sides of a split; every result then says so.
 
     Raises:
       UserError: an unknown key, or a value that its key does not take.
@@ -51,6 +59,12 @@ class VideoConfig(tfds.core.BuilderConfig):
     lists: str
     motion: dict[str, int] | None
     flow: str | None
+    flow_files: bool
+    sides: tuple[float, float, float]
+    folds: int
+    split_seed: int
+    validation: float
+    leak_check: bool
 
     def __init__(
         self,
@@ -68,6 +82,12 @@ class VideoConfig(tfds.core.BuilderConfig):
         lists: str = "auto",
         motion: dict[str, int] | None = None,
         flow: str | None = None,
+        flow_files: bool = False,
+        sides: Sequence[float] = _SIDES,
+        folds: int = 0,
+        split_seed: int = 0,
+        validation: float = 0.0,
+        leak_check: bool = True,
         **unknown: Any,
     ):
         if unknown:
@@ -86,9 +106,7 @@ class VideoConfig(tfds.core.BuilderConfig):
         self.min_frames = _number("min_frames", min_frames, 1, 10**6)
         self.max_unreadable = _number("max_unreadable", max_unreadable, 0, 10**9)
         self.classes = _names("classes", classes)
-        if not isinstance(subset, bool):
-            raise UserError(f"config key subset is {subset!r}; give true or false")
-        self.subset = subset
+        self.subset = _flag("subset", subset)
         if lists not in _LISTS:
             raise UserError(f"config key lists is {lists!r}; give one of {', '.join(_LISTS)}")
         self.lists = lists
@@ -96,11 +114,26 @@ class VideoConfig(tfds.core.BuilderConfig):
         if flow is not None and flow not in optical_flow.ALGORITHMS:
             raise UserError(f"config key flow is {flow!r}; give one of {', '.join(optical_flow.ALGORITHMS)}")
         self.flow = flow
+        self.flow_files = _flag("flow_files", flow_files)
+        if self.flow_files and flow is None:
+            raise UserError("config key flow_files is true; say in the key flow which algorithm made the flow pictures")
+        self.sides = _sides(sides)
+        self.folds = _number("folds", folds, 0, 10)
+        if self.folds == 1:
+            raise UserError("config key folds is 1; give 2 to 10, or 0 for none")
+        self.split_seed = _number("split_seed", split_seed, 0, 2**32 - 1)
+        self.validation = float(_number("validation", validation, 0, 0.9, whole=False))
+        self.leak_check = _flag("leak_check", leak_check)
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """Names of the splits that a record can tell of, whether they exist or not."""
+        return tuple(str(number + 1) for number in range(max(3, self.folds)))
 
     def frame_options(self) -> FrameOptions:
         """The part of the config that the workers need."""
         resize = self.short_side if self.size is None else None if self.size == "native" else self.size
-        return FrameOptions(resize, self.quality, self.min_frames, self.fps, self.flow)
+        return FrameOptions(resize, self.quality, self.min_frames, self.fps, self.flow, self.flow_files)
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON values, which give the same config again."""
@@ -121,6 +154,12 @@ KEYS = (
     "lists",
     "motion",
     "flow",
+    "flow_files",
+    "sides",
+    "folds",
+    "split_seed",
+    "validation",
+    "leak_check",
 )
 
 
@@ -138,6 +177,21 @@ def _number(key: str, value: Any, low: float, high: float, whole: bool = True) -
         kind = "a whole number" if whole else "a number"
         raise UserError(f"config key {key} is {value!r}; give {kind} from {low} to {high}")
     return value
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"config key {key} is {value!r}; give true or false")
+    return value
+
+
+def _sides(value: Any) -> tuple[float, float, float]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 3:
+        raise UserError(f"config key sides is {value!r}; give the shares of [train, val, test]")
+    train, val, test = (float(_number("sides", share, 0, 1, whole=False)) for share in value)
+    if abs(train + val + test - 1) > 1e-6 or not train or not test:
+        raise UserError(f"config key sides is {list(value)}; train and test need a share each, and all add up to 1")
+    return train, val, test
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Each JPEG is a function of its decoded frame and the options alone: the same pic
 wherever it stands. The planes go from swscale to libjpeg as they are, with no detour over RGB.
 """
 
-from dataclasses import asdict
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -13,39 +13,32 @@ import numpy as np
 import simplejpeg
 
 from r23d_jax.data import flow
-from r23d_jax.data.video import Scaler, Video, VideoError, display_size, rotation_of, target_size
-from tfds_ucf101 import cache
-from tfds_ucf101.sources import IMAGES, natural_key
+from r23d_jax.data.orientation import UPRIGHT, Orientation
+from r23d_jax.data.scaling import Scaler, target_size
+from r23d_jax.data.video import Video, VideoError
+from tfds_ucf101 import stills
+from tfds_ucf101.media import FlowFiles, Media
+from tfds_ucf101.stills import Still
 from tfds_ucf101.stored import FrameOptions, StoredVideo
 
+# FFmpeg's transfer characteristics of high dynamic range: SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG).
+_HDR = (16, 18)
 
-def encode(path: str, options: FrameOptions, cache_folder: str | None = None) -> StoredVideo:
-    """Decodes a video file, or the images of a folder in natural order, and encodes every frame.
 
-    Args:
-      path: a video file or a folder of images.
-      options: how.
-      cache_folder: where finished flow is kept; None for nowhere.
+def encode(media: Media, options: FrameOptions) -> StoredVideo:
+    """Decodes a video and encodes every frame.
 
     Raises:
       VideoError: it cannot be decoded to its end, has no frames, or fewer than `min_frames`; or only one where
         flow is asked for.
     """
-    source = Path(path)
-    if cache_folder is None or options.flow is None:
-        return _encode(source, options)
-    files = _images(source) if source.is_dir() else [source]
-    name = cache.key(files, [asdict(options), flow.describe(options.flow)])
-    stored = cache.load(cache_folder, name)
-    if stored is None:
-        stored = _encode(source, options)
-        cache.save(cache_folder, name, stored)
-    return stored
-
-
-def _encode(source: Path, options: FrameOptions) -> StoredVideo:
+    source = Path(media.path)
+    if options.flow_files:
+        if not isinstance(media, FlowFiles):
+            raise VideoError(source, "holds no optical flow as pictures, and the config asks for flow_files")
+        return _encode_flow_files(source, media, options)
     encoder = _FlowEncoder(options) if options.flow else _Encoder(options)
-    stored = _encode_folder(source, encoder) if source.is_dir() else _encode_file(source, encoder)
+    stored = _encode_pictures(source, media, encoder) if media.still else _encode_file(source, media, encoder)
     if options.flow and not stored.frames:
         raise VideoError(source, "is too short: 1 frame, optical flow needs 2")
     count, least = len(stored.frames) + encoder.lost, options.min_frames
@@ -65,39 +58,40 @@ class _Encoder:
         self._source: tuple[int, int] | None = None
         self._size: tuple[int, int] | None = None
 
-    def __call__(self, frame: av.VideoFrame) -> list[bytes]:
-        """The pictures that come with this frame."""
+    def begin(self, source: tuple[int, int]) -> None:
+        """Takes (height, width) of a frame as displayed; that of the first one decides the size of all."""
         if self._size is None:
-            self._source = display_size(frame)
-            self._size = target_size(*self._source, self.options.resize)
-        return self._pictures(frame)
+            self._source, self._size = source, target_size(*source, self.options.resize)
 
-    def _pictures(self, frame: av.VideoFrame) -> list[bytes]:
+    def __call__(self, frame: av.VideoFrame, orientation: Orientation) -> list[bytes]:
+        """The pictures that come with this frame."""
         quality = self.options.quality
-        if rotation_of(frame):
+        if orientation != UPRIGHT:
             # Turning planes of halved chroma would shift the colours where a side is odd.
-            return [simplejpeg.encode_jpeg(self._rgb(frame), quality, "RGB", "420", fastdct=False)]
+            rgb = self._rgb(frame, orientation)
+            return [simplejpeg.encode_jpeg(rgb, quality, "RGB", "420", fastdct=False)]
         y, u, v = self._scaler.planes(frame, *self._size)
         y = _with_even_surroundings(y)
         return [simplejpeg.encode_jpeg_yuv_planes(y, u, v, quality=quality, fastdct=False)]
 
-    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        return self._scaler.rgb(frame, *self._size)
+    def _rgb(self, frame: av.VideoFrame, orientation: Orientation) -> np.ndarray:
+        return self._scaler.rgb(frame, *self._size, orientation)
 
-    def as_stored(self, image: Path) -> bytes | None:
-        """The file's bytes if it is a JPEG that already is what would be stored: no second loss.
-
-        Raises:
-          VideoError: it is a damaged JPEG, which the video decoder would have patched up.
-        """
-        data = _checked_jpeg(image)
-        if data is None:
+    def as_stored(self, still: Still) -> bytes | None:
+        """Returns the picture's bytes if it is a JPEG that already is what would be stored: no second loss."""
+        if still.flawless_jpeg is None or still.orientation != UPRIGHT:
             return None
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        return data if (height, width) == self._size and colours == "YCbCr" else None
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(still.flawless_jpeg)
+        return still.flawless_jpeg if (height, width) == self._size and colours == "YCbCr" else None
 
-    def stored(self, pictures: list[bytes], fps: float, header_frames: int = 0) -> StoredVideo:
-        return StoredVideo(pictures, fps, *self._size, *self._source, max(0, header_frames - self.lost))
+    def stored(
+        self, pictures: list[bytes], fps: float, findings: Counter[str], times: np.ndarray | None = None
+    ) -> StoredVideo:
+        """Returns the result; `times` are the frames'."""
+        times = None if times is None else times[: len(pictures)]  # a field of flow has the time of its first frame
+        findings["variable_rate"] = int(times is not None)
+        found = {name: count for name, count in findings.items() if count}
+        return StoredVideo(pictures, fps, *self._size, *self._source, times, found)
 
 
 class _FlowEncoder(_Encoder):
@@ -111,14 +105,14 @@ class _FlowEncoder(_Encoder):
         self._flow = flow.Flow(options.flow)
         self._before: np.ndarray | None = None
 
-    def _pictures(self, frame: av.VideoFrame) -> list[bytes]:
-        before, self._before = self._before, flow.grey(self._rgb(frame))
+    def __call__(self, frame: av.VideoFrame, orientation: Orientation) -> list[bytes]:
+        before, self._before = self._before, flow.grey(self._rgb(frame, orientation))
         if before is None:
             return []
         return [flow.to_png(flow.quantise(self._flow.field(before, self._before)))]
 
-    def as_stored(self, image: Path) -> None:
-        _checked_jpeg(image)
+    def as_stored(self, still: Still) -> None:
+        return None
 
 
 def _with_even_surroundings(plane: np.ndarray) -> np.ndarray:
@@ -136,46 +130,60 @@ def _with_even_surroundings(plane: np.ndarray) -> np.ndarray:
     return even[:height, :width]
 
 
-def _encode_file(path: Path, encoder: _Encoder) -> StoredVideo:
+def _encode_file(path: Path, media: Media, encoder: _Encoder) -> StoredVideo:
+    findings, pictures = Counter(), []
     # One thread: the build has a process on every core already.
-    with Video(path, threads=1) as video:
-        pictures = [picture for frame in video.frames() for picture in encoder(frame)]
-        return encoder.stored(pictures, video.fps, video.header_frames)
+    with Video(path, threads=1, data=media.content()) as video:
+        for number, frame in enumerate(video.frames()):
+            if not number:
+                encoder.begin(video.display_size(frame))
+            pictures += encoder(frame, video.orientation(frame))
+            findings["damaged_frames"] += frame.is_corrupt
+            findings["interlaced_frames"] += frame.interlaced_frame
+            findings["hdr_frames"] += frame.color_trc in _HDR
+        findings["cut_off"] = int(video.cut_off)
+        findings["streams"] = video.streams if video.streams > 1 else 0
+        return encoder.stored(pictures, video.fps, findings, video.times)
 
 
-def _encode_folder(path: Path, encoder: _Encoder) -> StoredVideo:
-    pictures = []
-    for image in _images(path):
-        try:
-            with Video(image, threads=1) as picture:
-                encoded = [encoder(frame) for frame in picture.frames()]
-        except VideoError as error:
-            raise VideoError(path, f"holds {image.name}, which {error.reason}") from error
-        if len(encoded) != 1:
-            raise VideoError(path, f"holds {image.name}, which is {len(encoded)} pictures")
-        kept = encoder.as_stored(image)
-        pictures += [kept] if kept else encoded[0]
-    return encoder.stored(pictures, encoder.options.fps)
+def _encode_pictures(path: Path, media: Media, encoder: _Encoder) -> StoredVideo:
+    findings, pictures = Counter(missing_numbers=media.missing_numbers()), []
+    for name, data in media.pictures():
+        still = stills.read(path, name, data)
+        encoder.begin(still.size)
+        kept = encoder.as_stored(still)
+        pictures += [kept] if kept else encoder(still.frame, still.orientation)
+        findings["damaged_frames"] += still.damaged
+        findings["repaired_frames"] += still.repaired
+        findings["hdr_frames"] += still.frame.color_trc in _HDR
+    return encoder.stored(pictures, encoder.options.fps, findings)
 
 
-def _checked_jpeg(image: Path) -> bytes | None:
-    if image.suffix.lower() == ".png":
-        return None
-    data = image.read_bytes()
-    try:
-        simplejpeg.decode_jpeg(data, strict=True)
-    except ValueError as error:
-        raise VideoError(image.parent, f"holds {image.name}, a damaged JPEG ({error})") from error
-    return data
+def _encode_flow_files(path: Path, media: FlowFiles, options: FrameOptions) -> StoredVideo:
+    """Stores optical flow that is there as pictures: its values as they are, scaled to the stored size."""
+    fields, size, source = [], None, None
+    names = media.pictures()
+    for pair in zip(names, names, strict=True):
+        planes = [_grey(path, name, data) for name, data in pair]
+        source = source or planes[0].shape
+        size = size or target_size(*source, options.resize)
+        for (name, _), plane in zip(pair, planes, strict=True):
+            if plane.shape != source:
+                (height, width), (due_height, due_width) = plane.shape, source
+                raise VideoError(path, f"holds {name} of {width}x{height}, the first is {due_width}x{due_height}")
+        small = [cv2.resize(plane, size[::-1], interpolation=cv2.INTER_AREA) for plane in planes]
+        fields.append(flow.to_png(np.stack(small, -1)))
+    if not fields:
+        raise VideoError(path, "holds no frames")
+    if len(fields) < options.min_frames:
+        raise VideoError(path, f"is too short: {len(fields)} fields, the config asks for {options.min_frames} at least")
+    missing = {"missing_numbers": media.missing_numbers()} if media.missing_numbers() else {}
+    return StoredVideo(fields, options.fps, *size, *source, findings=missing)
 
 
-def _images(folder: Path) -> list[Path]:
-    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")]
-    if not images:
-        raise VideoError(folder, f"holds no images ({', '.join(IMAGES)})")
-    stems: dict[str, Path] = {}
-    for image in images:
-        if image.stem in stems:
-            raise VideoError(folder, f"holds both {stems[image.stem].name} and {image.name}")
-        stems[image.stem] = image
-    return sorted(images, key=lambda image: natural_key(image.stem))
+def _grey(path: Path, name: str, data: bytes) -> np.ndarray:
+    stills.read(path, name, data)  # refuses a damaged one, which OpenCV would patch up
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise VideoError(path, f"holds {name}, which cannot be decoded")
+    return picture

@@ -1,114 +1,73 @@
-"""The files beside the shards: videos.json, which the loader reads, and build_report.json, for people."""
+"""The index beside the shards, which the loader reads: `r23d_jax.data.index` has its format."""
 
+import csv
 import hashlib
+import io
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from r23d_jax.data import flow
+from r23d_jax.data.index import FORMAT
+from tfds_ucf101 import lists
 from tfds_ucf101.sources import Plan
 
-INDEX_FILE = "videos.json"
-REPORT_FILE = "build_report.json"
-_FORMAT = 1
+SPLITS_FILE = "splits.csv"
 
 
-def fingerprint(class_names: Sequence[str], videos: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 over names, labels, splits, frame counts and frames of all videos, whatever shards they are in."""
-    content = [
-        [video[key] for key in ("name", "label", "splits", "num_frames", "sha256")]
-        for video in sorted(videos, key=lambda video: video["name"])
-    ]
-    text = json.dumps([list(class_names), content], sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def fingerprint(class_names: Sequence[str], videos: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 over names, labels, splits, frame counts and frames of all videos, whatever shards they are in.
+
+    Time stamps count where the frame rate varies; elsewhere it is the same as version 1.0.0 of the builder wrote.
+    """
+    total = hashlib.sha256(f"[{_text(list(class_names))},[".encode())
+    for place, video in enumerate(sorted(videos, key=lambda video: video["name"])):
+        content = [video[key] for key in ("name", "label", "splits", "num_frames", "sha256")]
+        if video.get("times") is not None:
+            content.append(hashlib.sha256(np.asarray(video["times"], "<f8").tobytes()).hexdigest())
+        total.update(("," if place else "").encode() + _text(content).encode())
+    total.update(b"]]")
+    return total.hexdigest()
 
 
-def index(
+def head(
     builder: str,
     config: Mapping[str, Any],
     plan: Plan,
-    shards: Mapping[str, Mapping[str, Any]],
-    videos: Sequence[Mapping[str, Any]],
+    shards: Mapping[str, Mapping[str, int]],
     unreadable: Sequence[Mapping[str, str]],
+    fingerprint: str,
 ) -> dict[str, Any]:
-    """The content of videos.json; `videos` in record order."""
-    return {
-        "format": _FORMAT,
-        "builder": builder,
-        "config": dict(config),
-        "flow_details": flow.describe(config["flow"]) if config.get("flow") else None,
-        "class_names": list(plan.class_names),
-        "splits": list(plan.splits),
-        "fingerprint": fingerprint(plan.class_names, videos),
-        "unreadable": list(unreadable),
-        "shards": dict(shards),
-        "videos": list(videos),
-    }
-
-
-def report(
-    config: Mapping[str, Any],
-    plan: Plan,
-    videos: Sequence[Mapping[str, Any]],
-    unreadable: Sequence[Mapping[str, str]],
-    short: Sequence[Mapping[str, Any]],
-    seconds: float,
-    workers: int | None,
-) -> dict[str, Any]:
-    """The content of build_report.json: counts, losses and speed.
+    """The content of videos.json, all of the index but the videos.
 
     Args:
+      builder: its name.
       config: the keys of the config.
       plan: what was asked of the build.
-      videos: the entries of the index.
+      shards: file name -> "bytes" and "records".
       unreadable: the videos left out, with "path" and "reason".
-      short: videos with far fewer frames than their header claims, maybe cut off, with "path", "frames" and
-        "header"; they are in the data set all the same, as headers are often wrong.
-      seconds: the pipeline took.
-      workers: processes on this machine; None where it ran elsewhere.
+      fingerprint: of the content.
     """
-    frames = sum(video["num_frames"] for video in videos)
-    splits = {s: Counter(video["splits"][s] for video in videos) for s in plan.splits}
-    labels = Counter(video["label"] for video in videos)
-    lengths = [video["num_frames"] for video in videos]
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
+        "builder": builder,
         "config": dict(config),
-        "videos": len(videos),
-        "frames": frames,
-        "frames_per_video": {"least": min(lengths, default=0), "most": max(lengths, default=0)},
-        "classes": {name: labels[label] for label, name in enumerate(plan.class_names)},
-        "splits": {s: {role: counts[role] for role in ("train", "test", "neither")} for s, counts in splits.items()},
+        "flow_details": _flow_details(config),
+        "layout": plan.layout,
+        "leak_check": plan.leak_check,
+        "class_names": list(plan.class_names),
+        "splits": list(plan.splits),
+        "fingerprint": fingerprint,
         "unreadable": list(unreadable),
-        "fewer_frames_than_header": list(short),
-        "in_no_list": list(plan.unlisted),
-        "listed_but_absent": list(plan.absent),
-        "seconds": round(seconds, 3),
-        "frames_per_second": round(frames / seconds, 1) if seconds else None,
-        "workers": workers,
+        "shards": dict(shards),
     }
 
 
-def summary(report: Mapping[str, Any]) -> list[str]:
-    """The report in a few lines for the terminal."""
-    rate = f"{report['frames_per_second']:,.0f} frames/s"
-    lines = [
-        f"{report['videos']:,} videos, {report['frames']:,} frames in {len(report['classes'])} classes; "
-        f"{report['seconds']:.1f} s, {rate}"
-    ]
-    for split, counts in report["splits"].items():
-        lines.append(f"split {split}: " + ", ".join(f"{count:,} {role}" for role, count in counts.items() if count))
-    lines += [f"unreadable: {lost['path']}: {lost['reason']}" for lost in report["unreadable"]]
-    lines += [
-        f"maybe cut off: {video['path']}: {video['frames']} frames, its header claims {video['header']}"
-        for video in report["fewer_frames_than_header"]
-    ]
-    for key, text in (("in_no_list", "in no list"), ("listed_but_absent", "listed but absent")):
-        if report[key]:
-            lines.append(f"{text}: {len(report[key])} videos, first {report[key][0]}")
-    return lines
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -116,6 +75,20 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads what `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def write_splits(path: Path, plan: Plan) -> None:
+    """Writes who is on which side of every split, as a table that can itself be given as videos.csv."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["path", "label", *(f"split{split}" for split in plan.splits)])
+    for source in plan.sources:
+        sides = [lists.ROLES[source.roles[int(split) - 1]] for split in plan.splits]
+        table.writerow([source.shown, plan.class_names[source.label], *sides])
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _flow_details(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How the flow came about: of flow that was there as pictures, only what the config says of it is known."""
+    algorithm = config.get("flow")
+    if algorithm is None or not config.get("flow_files"):
+        return flow.describe(algorithm) if algorithm else None
+    return {"algorithm": algorithm, "library": "pictures of the input", "bound": flow.BOUND}

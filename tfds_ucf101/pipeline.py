@@ -8,8 +8,11 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
-from collections.abc import Iterator, Sequence
+import pickle
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,94 +25,183 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from array_record.python.array_record_module import ArrayRecordWriter
-from etils import epath
-from tensorflow_datasets.core import file_adapters, utils
+from tensorflow_datasets.core import file_adapters
 from tensorflow_datasets.core.writer import ExampleWriter
 
 from r23d_jax.data.video import VideoError
+from r23d_jax.errors import UserError
 from tfds_ucf101 import frames, progress, records
 from tfds_ucf101.sources import Source
-from tfds_ucf101.stored import FrameOptions
+from tfds_ucf101.stored import FrameOptions, StoredVideo
+from tfds_ucf101.unfinished import Unfinished
 
-_VIDEOS_PER_SHARD = 100
+# A shard is what an interrupted build loses a part of, and a mended video computes again.
+_VIDEOS_PER_SHARD, _FLOW_VIDEOS_PER_SHARD = 100, 10
 _LEAST_SHARDS = 16
-# Of the frames that the header claims. A file cut off in the middle decodes without an error.
-_SUSPICIOUS = 0.9
 # These are the machine's, not the program's: told in one line.
-_MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+_MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO)
+# Beam finds this runner by its full name only.
+_DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One output file and the videos that go into it, in this order."""
+    """One file to be written. Its videos stand in a file that `pack` wrote, not in the pipeline, which copies them.
+
+    Attributes:
+      index: its place among the shards of the data set.
+      key: of `unfinished.shard_key`.
+      start, length: of its videos in the file, in bytes.
+      digest: SHA-256 of these bytes, which may be trusted if they have it.
+    """
 
     index: int
-    path: str
-    sources: tuple[Source, ...]
+    key: str
+    start: int
+    length: int
+    digest: str
+
+
+def pack(path: Path, parts: Iterable[tuple[int, str, Sequence[Source], Mapping[str, str]]]) -> list[Shard]:
+    """Writes the videos of all shards to be written, for `unpack`.
+
+    Args:
+      path: a file on a file system of all workers.
+      parts: of each shard: index, key, videos in the order of their records, and of those that cannot be read the name
+        and the reason.
+    """
+    shards, at = [], 0
+    with open(path, "wb") as file:
+        for index, key, sources, known in parts:
+            data = zlib.compress(pickle.dumps((tuple(sources), dict(known))), 1)
+            file.write(data)
+            shards.append(Shard(index, key, at, len(data), hashlib.sha256(data).hexdigest()))
+            at += len(data)
+    return shards
+
+
+def unpack(path: Path, shard: Shard) -> tuple[tuple[Source, ...], dict[str, str]]:
+    """Reads a shard's videos, and the reasons of those that cannot be read."""
+    with open(path, "rb") as file:
+        file.seek(shard.start)
+        data = file.read(shard.length)
+    if hashlib.sha256(data).hexdigest() != shard.digest:  # pickled bytes of somebody else are not to be loaded
+        raise UserError(f"{path}: changed since it was written; start the build again")
+    return pickle.loads(zlib.decompress(data))
 
 
 def in_record_order(sources: Sequence[Source]) -> list[Source]:
     """The videos in an order that mixes the classes and follows from the names alone."""
-    return sorted(sources, key=lambda source: hashlib.sha256(source.name.encode()).digest())
+    return sorted(sources, key=lambda source: _digest(source.name))
 
 
-def shard_count(videos: int, asked: int | None) -> int:
-    """How many shards: some for every core also where videos are few, about 100 videos each where many."""
-    return min(videos, asked or max(_LEAST_SHARDS, -(-videos // _VIDEOS_PER_SHARD)))
+def shard_count(videos: int, asked: int | None, flow: bool = False) -> int:
+    """How many shards: some for every core also where videos are few, about 100 videos each where many.
+
+    Where flow is computed, a shard has 10 videos. The count is a power of two, so that a few videos more or less
+    do not change it, which would change all shards. There are fewer where a shard would have no video.
+    """
+    wanted = max(1, videos / (_FLOW_VIDEOS_PER_SHARD if flow else _VIDEOS_PER_SHARD))
+    return asked or max(_LEAST_SHARDS, 1 << round(math.log2(wanted)))
 
 
-def parts(sources: Sequence[Source], count: int) -> list[tuple[Source, ...]]:
-    """Cuts the videos into `count` runs of nearly equal length."""
-    cuts = [len(sources) * i // count for i in range(count + 1)]
-    return [tuple(sources[start:stop]) for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+def parts(ordered: Sequence[Source], count: int) -> list[tuple[Source, ...]]:
+    """Divides the videos, in record order, over `count` ranges of the hashes of their names; without the empty ones.
+
+    So a video's shard does not depend on the other videos, and the order of all records not on `count`.
+    """
+    found: dict[int, list[Source]] = {}
+    for source in ordered:
+        found.setdefault(int.from_bytes(_digest(source.name)[:8]) * count >> 64, []).append(source)
+    return [tuple(found[place]) for place in sorted(found)]
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+class _Stopped(Exception):
+    """The build is over for another reason than this shard's."""
 
 
 class WriteShard(beam.DoFn):
-    """Writes one shard and yields what the index needs of it: "index", "bytes", "videos", "unreadable", "short"."""
+    """Writes one shard into the folder of unfinished work and yields "index", and "error" if it cannot be written.
+
+    The videos are those that `pack` wrote to `Unfinished.videos`.
+
+    Args:
+      options: how frames are stored.
+      splits: those that exist.
+      file_format: of TFDS.
+      work: the folder, on a file system of all workers.
+      max_unreadable: with more noted there the build stops.
+      progress_folder: see `progress`; None for none.
+    """
 
     def __init__(
         self,
         options: FrameOptions,
         splits: Sequence[str],
         file_format: str,
+        work: Unfinished,
+        max_unreadable: int,
         progress_folder: str | None,
-        cache_folder: str | None = None,
     ):
-        self._cache_folder = cache_folder
         self._options = options
         self._splits = tuple(splits)
         self._file_format = file_format
+        self._work = work
+        self._max_unreadable = max_unreadable
         self._progress_folder = progress_folder
 
     def process(self, shard: Shard) -> Iterator[dict[str, Any]]:
-        done = {"index": shard.index, "bytes": 0, "videos": [], "unreadable": [], "short": []}
+        done: dict[str, Any] = {"index": shard.index}
+        facts: dict[str, Any] = {"videos": [], "unreadable": [], "findings": []}
         try:
-            # A worker that dies or is doubled leaves no half file under the final name.
-            with utils.incomplete_file(epath.Path(shard.path)) as partial:
-                _write_records(os.fspath(partial), self._file_format, self._records(shard, done))
-            if done["videos"]:
-                done["bytes"] = os.stat(shard.path).st_size
-            else:
-                os.unlink(shard.path)
+            self._work.write(
+                shard.key,
+                lambda path: _write_records(path, self._file_format, self._records(shard, facts)),
+                facts,
+            )
+        except (_Stopped, FileNotFoundError):
+            # The folder is gone, or another build has it and cleared it: not for this worker to stop.
+            done["stopped"] = True
         except OSError as error:
+            self._work.stop()
             if error.errno not in _MACHINE_ERRORS:
                 raise
-            done["error"] = f"{shard.path} cannot be written: {error.strerror}"
+            done["error"] = f"{self._work.path} cannot be written to: {error.strerror}"
         yield done
 
-    def _records(self, shard: Shard, done: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
-        for position, source in enumerate(shard.sources):
+    def _records(self, shard: Shard, facts: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
+        sources, known = unpack(self._work.videos, shard)
+        for position, source in enumerate(sources):
+            if self._work.stopped():
+                raise _Stopped
             try:
-                video = frames.encode(source.path, self._options, self._cache_folder)
+                video = self._encode(source, known)
             except VideoError as error:
-                done["unreadable"].append({"path": source.shown, "reason": error.reason})
+                lost = {"path": source.shown, "reason": error.reason}
+                facts["unreadable"].append(lost)
+                if self._work.note_unreadable(lost) > self._max_unreadable:
+                    self._work.stop()
                 progress.count_video(self._progress_folder, 0)
                 continue
-            if len(video.frames) < _SUSPICIOUS * video.header_frames:
-                done["short"].append({"path": source.shown, "frames": len(video.frames), "header": video.header_frames})
-            done["videos"].append(records.index_entry(source, video, self._splits))
+            found = {key: count for key, count in video.findings.items() if count}
+            if found:
+                facts["findings"].append({"path": source.shown, **found})
+            facts["videos"].append(records.index_entry(source, video, self._splits))
             yield position, records.serialize(source, video)
             progress.count_video(self._progress_folder, len(video.frames))
+
+    def _encode(self, source: Source, known: Mapping[str, str]) -> StoredVideo:
+        """Raises a VideoError also for what the file system says of the video's files."""
+        if source.name in known:
+            raise VideoError(source.shown, known[source.name])
+        try:
+            return frames.encode(source.media, self._options)
+        except OSError as error:
+            raise VideoError(source.shown, f"cannot be read ({error.strerror or error})") from error
 
 
 def run(shards: Sequence[Shard], write: WriteShard, results: Path, options: PipelineOptions, runner: Any) -> list:
@@ -162,6 +254,25 @@ def local_workers(options: PipelineOptions, runner: Any) -> int | None:
     return options.view_as(DirectOptions).direct_num_workers or os.cpu_count()
 
 
+def fit_to_runner(options: PipelineOptions) -> None:
+    """Changes options of Dask so that `runner=DaskRunner` is known, and a task is one shard; its default is 128.
+
+    Raises:
+      UserError: Dask is asked for and not installed.
+    """
+    standard = options.view_as(StandardOptions)
+    if (standard.runner or "").rpartition(".")[2].lower() != "daskrunner":
+        return
+    try:
+        from apache_beam.runners.dask.dask_runner import DaskOptions
+    except ImportError as error:
+        raise UserError(f"DaskRunner needs Dask: pip install dask distributed ({error})") from error
+    standard.runner = _DASK
+    chosen = options.view_as(DaskOptions)
+    if chosen.npartitions is None and chosen.partition_size is None:
+        chosen.partition_size = 1
+
+
 def local_runner(options: PipelineOptions) -> FnApiRunner:
     """What Beam's DirectRunner runs a batch pipeline on; by that name it may first download another runner."""
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
@@ -188,10 +299,23 @@ def _write_records(path: str, file_format: str, keyed: Iterator[tuple[int, bytes
     if file_format != file_adapters.FileFormat.ARRAY_RECORD.value:
         ExampleWriter(file_adapters.FileFormat.from_value(file_format)).write(path, keyed)
         return
-    writer = ArrayRecordWriter(path, "group_size:1,uncompressed")
+    with _disk_errors(path):
+        writer = ArrayRecordWriter(path, "group_size:1,uncompressed")
     for _, record in keyed:
-        writer.write(record)
-    writer.close()
+        with _disk_errors(path):
+            writer.write(record)
+    with _disk_errors(path):
+        writer.close()
+
+
+@contextmanager
+def _disk_errors(path: str) -> Iterator[None]:
+    """Makes an OSError of the library's RuntimeError, which is about the disk and says so in its text."""
+    try:
+        yield
+    except RuntimeError as error:
+        number = next((code for code in (*_MACHINE_ERRORS, errno.ENOENT) if os.strerror(code) in str(error)), errno.EIO)
+        raise OSError(number, os.strerror(number), path) from error
 
 
 def _write_json(value: Any, path: str) -> None:

@@ -8,12 +8,14 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
 from tqdm import tqdm
 
 _BYTES = 8
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 
 def count_video(folder: str | None, frames: int) -> None:
@@ -24,7 +26,7 @@ def count_video(folder: str | None, frames: int) -> None:
 
 
 class Progress:
-    """A bar of videos, with frames and frames a second, while the `with` block runs.
+    """A bar of videos, with frames, frames a second and the time left, while the `with` block runs.
 
     Attributes:
       folder: what `count_video` wants.
@@ -32,16 +34,19 @@ class Progress:
 
     Args:
       total: videos.
+      expected: frames of all of them, by which the time left is told; by videos if 0, for unknown.
       shown: False for no bar.
     """
 
-    def __init__(self, total: int, shown: bool = True):
+    def __init__(self, total: int, expected: int = 0, shown: bool = True):
+        self._expected = expected
         self._temporary = tempfile.TemporaryDirectory(prefix="tfds_ucf101_")
         self.folder = self._temporary.name
         self.frames = 0
         # Away from a terminal a bar is a line of a log, now and then.
         pace = 0.5 if sys.stderr.isatty() else 20.0
-        self._bar = tqdm(total=total, unit=" videos", desc="videos", mininterval=pace, disable=not shown)
+        self._bar = tqdm(total=total, desc="videos", mininterval=pace, disable=not shown, bar_format=_BAR)
+        self._total, self._started = total, time.monotonic()
         self._pace = min(pace, 1.0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -71,7 +76,24 @@ class Progress:
             for start in range(0, len(data) - _BYTES + 1, _BYTES):
                 frames += int.from_bytes(data[start : start + _BYTES], "little")
         self.frames = frames
-        elapsed = self._bar.format_dict["elapsed"]
-        rate = f"{frames / elapsed:,.0f} frames/s" if elapsed else ""
-        self._bar.set_postfix_str(f"{frames:,} frames, {rate}", refresh=False)
+        elapsed = time.monotonic() - self._started
+        told = [f"{frames:,} frames", f"{frames / elapsed:,.0f} frames/s" if elapsed else ""]
+        told.append(time_left(elapsed, videos, self._total, frames, self._expected))
+        self._bar.set_postfix_str(", ".join(filter(None, told)), refresh=False)
         self._bar.update(videos - self._bar.n)
+
+
+def time_left(elapsed: float, videos: int, total: int, frames: int, expected: int) -> str:
+    """Tells how long the rest will take, at the pace so far; "" where that is not known or nothing is left.
+
+    Args:
+      elapsed: seconds.
+      videos, frames: done.
+      total: videos in all.
+      expected: frames in all, of which headers tell; 0 if unknown.
+    """
+    # Headers may tell of too few; then videos are what is left to go by.
+    done = frames / expected if frames < expected else videos / total if total else 1.0
+    if not 0 < done < 1 or videos >= total:
+        return ""
+    return f"{tqdm.format_interval(elapsed / done - elapsed)} left"

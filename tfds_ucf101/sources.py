@@ -1,38 +1,44 @@
-"""Finds the videos in a folder and says what each one is: label, group, clip, and side in every split."""
+"""Plans a build: what the input folder is, its videos, their labels, and their sides in every split."""
 
-import os
-import re
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r23d_jax.errors import UserError
-from tfds_ucf101 import csv_lists, hmdb51, lists
+from r23d_jax.errors import UserError, printable
+from tfds_ucf101 import divide, lists, splits
+from tfds_ucf101.config import VideoConfig
+from tfds_ucf101.layouts import detect, hmdb51, references, ucf101
+from tfds_ucf101.layouts.found import Found
+from tfds_ucf101.layouts.opening import open_input
+from tfds_ucf101.layouts.tree import Folder
+from tfds_ucf101.media import Media
 
-IMAGES = (".jpg", ".jpeg", ".png")
-_IGNORED = frozenset({"thumbs.db", "desktop.ini"})
+_PART = 'ask with --config \'{"name": "part", "subset": true}\''
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One video to be stored.
 
     Attributes:
       name: "<Class>/<file stem>", unique.
-      path: the video file, or the folder of its frames.
+      media: where its pictures lie.
       shown: the path from the input folder, for messages.
       label: index into the plan's class names.
       group, clip: from the name, -1 where it has none.
-      roles: `lists.NEITHER`, `TRAIN` or `TEST` in the splits 1, 2, 3.
+      roles: `lists.NEITHER`, `TRAIN`, `VAL` or `TEST` in the splits "1", "2" and so on.
+      origin: the source video that it was cut from; "" if unknown. Clips of one origin belong on one side of a split.
     """
 
     name: str
-    path: str
+    media: Media
     shown: str
     label: int
     group: int
     clip: int
-    roles: tuple[int, int, int]
+    roles: tuple[int, ...]
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,13 @@ class Plan:
 
     Attributes:
       class_names: in label order.
-      splits: those that exist, of "1", "2", "3".
+      splits: those that exist, of "1", "2" and so on.
       sources: the videos, sorted by name.
       unlisted: names of videos that no list mentions.
       absent: listed keys that are not on disk; empty unless a part was asked for.
+      layout: what the folder was taken for, and where its splits come from, in one line.
+      notes: what the user should know before the build, a line each.
+      leak_check: False where a source video may be on both sides of a split.
     """
 
     class_names: tuple[str, ...]
@@ -52,153 +61,191 @@ class Plan:
     sources: tuple[Source, ...]
     unlisted: tuple[str, ...]
     absent: tuple[str, ...]
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+    leak_check: bool = True
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts `frame10` after `frame9`."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
-
-
-def scan(root: Path, *, use_lists: str, classes: Sequence[str], subset: bool) -> Plan:
-    """Reads the lists in a folder, and the names of the videos in it.
+def scan(root: Path, config: VideoConfig, scratch: Path) -> Plan:
+    """Finds out what a folder is, and reads the names of its videos and the lists in it; decodes nothing.
 
     Args:
-      root: holds `videos/<Class>/<file>` or `frames/<Class>/<video>/<image>`, and maybe lists: UCF101's in
-        ucfTrainTestlist, HMDB51's in testTrainMulti_7030_splits, or tables, videos.csv or lists/*.csv, which
-        say themselves where the videos are.
-      use_lists: "auto": lists where the folder has them, else groups; "required"; "ignore": groups.
-      classes: only these; all if empty.
-      subset: only a part of the listed videos is there, or of UCF101 or HMDB51.
+      root: of any layout of `tfds_ucf101.layouts`.
+      config: the keys lists, classes, subset, flow_files, sides, folds, split_seed, validation and leak_check.
+      scratch: a folder that a rar file may be unpacked into; zip files are read as they are.
 
     Raises:
-      UserError: folders, lists and names do not fit together; the message names the first that does not.
+      UserError: it is of no layout, or folders, lists and names do not fit together; the message names the first.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is no folder: give --manual_dir=DIR with DIR/videos/<Class>/<file>")
-    listed = None if use_lists == "ignore" else find_lists(root)
-    if listed is None and use_lists == "required":
-        raise UserError(f"{root / lists.LISTS_FOLDER} is missing, as are other lists, and the config asks for lists")
-    if listed is not None and listed.files is not None:
-        return _scan_files(root, listed, classes, subset)
-    found = _find(root)
-    class_names = lists.in_order(found) if listed is None else listed.class_names
-    class_names, found = _choose_classes(class_names, found, classes, root, listed)
-    paths = {f"{name}/{key}": path for name in class_names for key, path in found[name].items()}
-    groups = {key: lists.group_and_clip(key)[0] for key in paths}
-    absent: list[str] = []
-    mentioned: set[str] = set()
-    if listed is not None:
-        splits, mentioned, absent = _match(listed, paths, class_names)
-        _refuse_absent(absent, listed, subset)
+        raise UserError(f"{root} is no folder: give --manual_dir=DIR with your videos")
+    folder = open_input(root, scratch)
+    listed, found = _read(folder, config)
+    unused = list(detect.unused_lists(folder, listed.used if listed is not None else frozenset()))
+    notes = [*found.notes, *([f"not used, though they look like lists: {lists.preview(unused)}"] if unused else [])]
+    found, class_names = _choose_classes(found, listed, config)
+    if listed is None and not config.classes:
+        _refuse_no_classes(found, class_names, unused)
+    origins = {key: lists.origin_of(key) for key in found.media}
+    sides, whence, mentioned, absent = _divide(found, listed, class_names, splits.together(origins), config)
+    usable = lists.usable(sides)
+    if not usable:
+        raise UserError(
+            f"{root}: every split has one side without videos (they are from {whence}); give train and test some"
+        )
+    notes += _lacking(sides, usable)
+    if len(class_names) == 1 and listed is None and any(key.count("/") > 1 for key in found.media):
+        notes.append(f"there is one class only, {class_names[0]}: is it the folder around your classes?")
+    if config.leak_check:
+        lists.check_no_leak(usable, origins)
     else:
-        splits = lists.split_by_groups(groups, str(root))
-    lists.check_no_leak(splits, groups)
-    if not subset and not classes:
-        if lists.is_ucf101(class_names):
-            lists.check_ucf101(len(paths), splits)
-        elif listed is not None:
-            hmdb51.check_counts(listed, splits)
-    unlisted = sorted(set(paths) - mentioned) if listed is not None else []
-    return _plan(root, class_names, paths, splits, unlisted, absent)
+        whence += "; leak check off"
+    if not config.subset and not config.classes:
+        _check_official(class_names, found, usable, listed)
+    return Plan(
+        tuple(class_names),
+        tuple(usable),
+        _sources(found, class_names, usable, origins, config.split_names),
+        tuple(sorted(set(found.media) - mentioned)),
+        tuple(absent),
+        printable(f"{found.layout}: {len(found.media):,} videos, {_in_words(tuple(usable))} from {whence}"),
+        tuple(map(printable, notes)),
+        config.leak_check,
+    )
 
 
-def find_lists(root: Path) -> lists.Lists | None:
-    """The lists that lie in a folder, of whatever kind; None where there are none.
-
-    Raises:
-      UserError: lists of two kinds are there, or they are malformed.
-    """
-    tables = csv_lists.tables(root)
-    there = [root / name for name in (lists.LISTS_FOLDER, hmdb51.FOLDER) if (root / name).is_dir()] + tables[:1]
-    if len(there) > 1:
-        raise UserError(f"{there[0]} and {there[1]} are both there: move away the one that is not to count")
-    if not there:
-        return None
-    if tables:
-        return csv_lists.read(root, tables)
-    return hmdb51.read(there[0]) if there[0].name == hmdb51.FOLDER else lists.read_lists(there[0])
-
-
-def _scan_files(root: Path, listed: lists.Lists, classes: Sequence[str], subset: bool) -> Plan:
-    """The plan of tables that say where every video is. Files that they do not list are passed over."""
-    class_names = _wanted(listed.class_names, classes, listed.where)
-    keys = [key for key in listed.files if key.split("/")[0] in class_names]
-    paths = {key: root / listed.files[key] for key in keys if (root / listed.files[key]).exists()}
-    absent = sorted(set(keys) - set(paths))
-    _refuse_absent([listed.files[key] for key in absent], listed, subset)
-    splits = {
-        split: tuple([key for key in side if key in paths] for side in sides) for split, sides in listed.splits.items()
-    }
-    splits = {split: sides for split, sides in splits.items() if all(sides)}
-    lists.check_no_leak(splits, {key: lists.group_and_clip(key)[0] for key in paths})
-    return _plan(root, class_names, paths, splits, [], absent)
+def _read(folder: Folder, config: VideoConfig) -> tuple[lists.Lists | None, Found]:
+    """The lists that count, and the videos: those that tables name, or those of the folder's layout."""
+    if config.lists in ("ignore", "folders"):
+        return None, detect.find_videos(folder, config.flow_files)
+    listed, meant = detect.find_lists(folder, config.flow_files)
+    if listed is None and config.lists == "required":
+        raise UserError(f"{folder}/{ucf101.FOLDER} is missing, as are other lists, and the config asks for lists")
+    if listed is None or listed.files is None:
+        return listed, detect.find_videos(folder, config.flow_files)
+    wanted = {name.casefold() for name in _wanted(listed.class_names or (), config.classes, listed.where)}
+    files = {key: file for key, file in listed.files.items() if key.split("/")[0].casefold() in wanted}
+    found, missing = references.resolve(folder, dataclasses.replace(listed, files=files), config.flow_files)
+    if not found.media and not meant and config.lists != "required":
+        return None, detect.find_videos(folder, config.flow_files)
+    _refuse_absent([files[key] for key in missing], listed, config.subset)
+    return listed, found
 
 
-def _find(root: Path) -> dict[str, dict[str, Path]]:
-    """Class folder -> video's stem -> path, each in sorted order."""
-    bases = [base for base in (root / "videos", root / "frames") if base.is_dir()]
-    if len(bases) != 1:
-        raise UserError(f"{root} must hold a folder videos or a folder frames; it has {len(bases)} of the two")
-    folders = [p for p in _visible(bases[0]) if p.is_dir()]
-    if not folders:
-        raise UserError(f"{bases[0]} holds no class folders")
-    return {folder.name: _videos_of(folder, bases[0].name == "frames") for folder in folders}
+def _refuse_no_classes(found: Found, class_names: Sequence[str], unused: Sequence[str]) -> None:
+    """Raises a UserError where all videos lie in one folder, and nothing says that this is a class of theirs."""
+    grouped = any(lists.group_and_clip(key.rpartition("/")[2])[0] >= 0 for key in found.media)
+    if len(class_names) > 1 or grouped or found.sides:
+        return
+    lying = f" (not used, though they look like lists: {lists.preview(unused)})" if unused else ""
+    raise UserError(
+        f"{found.where}: all videos are in one folder, {class_names[0]}, and nothing says their classes{lying}: put "
+        "them in a folder a class, or add a table videos.csv with the columns path, label and split; or, if this is "
+        'the only class, name it in the config\'s "classes"'
+    )
 
 
-def _videos_of(folder: Path, as_frames: bool) -> dict[str, Path]:
-    videos: dict[str, Path] = {}
-    for path in _visible(folder):
-        if path.is_dir() != as_frames:
-            expected = "a folder of images" if as_frames else "a video file"
-            raise UserError(f"{path} is not {expected}")
-        stem = path.name if as_frames else lists.stem_of(path.name)
-        if stem in videos:
-            raise UserError(f"{videos[stem]} and {path.name} would both be named {folder.name}/{stem}: rename one")
-        videos[stem] = path
-    if not videos:
-        raise UserError(f"the class folder {folder} is empty: fill it or remove it")
-    return videos
-
-
-def _visible(folder: Path) -> list[Path]:
-    paths = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _IGNORED]
-    for path in paths:
-        if not lists.is_text(path.name):
-            raise UserError(f"{folder}: the name {os.fsencode(path.name)} is not UTF-8: rename it")
-    return sorted(paths, key=lambda p: p.name)
-
-
-def _choose_classes(
-    class_names: Sequence[str],
-    found: dict[str, dict[str, Path]],
-    classes: Sequence[str],
-    root: Path,
+def _divide(
+    found: Found,
     listed: lists.Lists | None,
-) -> tuple[list[str], dict[str, dict[str, Path]]]:
+    class_names: Sequence[str],
+    together: Mapping[str, str],
+    config: VideoConfig,
+) -> tuple[lists.Sides, str, set[str], list[str]]:
+    """All splits, where they come from, the keys that lists mention, and those that they name and that are not there.
+
+    Without lists all are mentioned.
+    """
+    if listed is None:
+        sides, whence = splits.choose(found, together, config)
+        mentioned, absent = set(found.media), []
+    else:
+        sides, mentioned, absent = _match(listed, found, class_names)
+        _refuse_absent(absent, listed, config.subset)
+        whence = listed.kind + _beside(found, sides)
+        if not listed.sides:
+            sides, whence = splits.choose(found, together, config)
+    if config.validation:
+        sides = divide.with_validation(sides, together, config.validation, config.split_seed)
+        whence += f", {config.validation:.0%} of train as val (seed {config.split_seed})"
+    return sides, whence, mentioned, absent
+
+
+def _beside(found: Found, sides: lists.Sides) -> str:
+    """What the folders' own sides are beside those of lists, in words; "" where there are none."""
+    for split, own in found.sides.items():
+        if split in sides:
+            differ = splits.differing(own, sides[split])
+            how = f"differ from split {split} in {len(differ):,} videos" if differ else f"agree with split {split}"
+            return f"; the folders' own sides {how}"
+    return ""
+
+
+def _lacking(sides: lists.Sides, usable: lists.Sides) -> list[str]:
+    """Notes of splits without a side, and of those with classes that they test and do not train."""
+    left_out = [split for split in sides if split not in usable]
+    notes = [f"without train or without test videos, and left out: {_in_words(left_out)}"] if left_out else []
+    for split, one in usable.items():
+        of_role = {role: {key.split("/")[0] for key in lists.of_side(one, role)} for role in (lists.TRAIN, lists.TEST)}
+        if untrained := sorted(of_role[lists.TEST] - of_role[lists.TRAIN]):
+            notes.append(f"split {split} tests classes of which it trains nothing: {lists.preview(untrained)}")
+    return notes
+
+
+def _check_official(class_names: Sequence[str], found: Found, usable: lists.Sides, listed: lists.Lists | None) -> None:
+    """Asserts that UCF101 and HMDB51 are whole, unless a table says itself which videos there are."""
+    if listed is None:
+        if ucf101.is_most(class_names):
+            ucf101.check_videos(found.media)
+    elif listed.files is None:
+        if ucf101.is_ucf101(class_names):
+            ucf101.check_videos(found.media)
+            ucf101.check_counts(usable)
+        hmdb51.check(class_names, usable)
+
+
+def _in_words(splits: Sequence[str]) -> str:
+    """The splits, for a line of text: "split 1", "splits 1 and 3", "splits 1 to 3"."""
+    if len(splits) == 1:
+        return f"split {splits[0]}"
+    if len(splits) > 2 and [int(split) for split in splits] == list(range(int(splits[0]), int(splits[-1]) + 1)):
+        return f"splits {splits[0]} to {splits[-1]}"
+    return f"splits {', '.join(splits[:-1])} and {splits[-1]}"
+
+
+def _choose_classes(found: Found, listed: lists.Lists | None, config: VideoConfig) -> tuple[Found, list[str]]:
     """Checks class list and class folders against each other; case may differ where that is unambiguous."""
-    by_fold: dict[str, str] = {}
-    for name in found:
-        if name.casefold() in by_fold:
-            other = by_fold[name.casefold()]
-            raise UserError(f"the class folders {other} and {name} in {root} differ in upper and lower case only")
-        by_fold[name.casefold()] = name
-    where = listed.where if listed else root
-    chosen = _wanted(class_names, classes, where)
+    there = list(dict.fromkeys(key.split("/")[0] for key in found.media))
+    lists.check_class_names(there, found.where)
+    own = found.class_names or ucf101.in_order(map(ucf101.official, there) if ucf101.is_most(there) else there)
+    class_names = list(listed.class_names if listed is not None and listed.class_names else own)
+    where = listed.where if listed else found.where
+    chosen = _wanted(class_names, config.classes, where)
+    by_fold = {name.casefold(): name for name in there}
     missing = [name for name in chosen if name.casefold() not in by_fold]
-    if missing:
+    if missing and not (listed is not None and listed.files is not None):
         hint = 'name the classes that are there in the config\'s "classes"'
-        raise UserError(f"the class {missing[0]} ({len(missing)} in all) has no folder in {root}: {hint}")
+        raise UserError(f"the class {missing[0]} ({len(missing)} in all) has no folder in {found.where}: {hint}")
     known = {name.casefold() for name in class_names}
-    surplus = [name for name in found if name.casefold() not in known]
-    if surplus and not classes:
-        where = where / "classInd.txt" if where.name == lists.LISTS_FOLDER else where
+    surplus = [name for name in there if name.casefold() not in known]
+    if surplus and not config.classes:
         hint = 'add it there, remove the folder, or name the classes you want in the config\'s "classes"'
-        raise UserError(f"the class folder {surplus[0]} in {root} is not in {where}: {hint}")
-    return chosen, {name: found[by_fold[name.casefold()]] for name in chosen}
+        raise UserError(f"the class folder {surplus[0]} in {found.where} is not in the classes of {where}: {hint}")
+    spelled = {by_fold[name.casefold()]: name for name in chosen if name.casefold() in by_fold}
+    renamed = {}
+    for key in found.media:
+        name, _, rest = key.partition("/")
+        if name in spelled:
+            renamed[key] = f"{spelled[name]}/{rest}"
+    media = {new: found.media[key] for key, new in renamed.items()}
+    shown = {new: found.shown[key] for key, new in renamed.items()}
+    sides = {
+        split: {renamed[key]: role for key, role in one.items() if key in renamed} for split, one in found.sides.items()
+    }
+    return Found(found.where, found.layout, media, shown, tuple(chosen), sides, found.notes), chosen
 
 
-def _wanted(class_names: Sequence[str], classes: Sequence[str], where: Path) -> list[str]:
+def _wanted(class_names: Sequence[str], classes: Sequence[str], where: str) -> list[str]:
     """The classes that the config asks for, in their own order."""
     known = {name.casefold() for name in class_names}
     unknown = [name for name in classes if name.casefold() not in known]
@@ -208,12 +255,10 @@ def _wanted(class_names: Sequence[str], classes: Sequence[str], where: Path) -> 
     return [name for name in class_names if name.casefold() in wanted]
 
 
-def _match(
-    listed: lists.Lists, paths: dict[str, Path], class_names: Sequence[str]
-) -> tuple[lists.SplitKeys, set[str], list[str]]:
+def _match(listed: lists.Lists, found: Found, class_names: Sequence[str]) -> tuple[lists.Sides, set[str], list[str]]:
     """The splits in keys as they are on disk, less the classes left out; all listed keys there, and those not."""
     by_fold: dict[str, list[str]] = {}
-    for key in paths:
+    for key in found.media:
         by_fold.setdefault(key.casefold(), []).append(key)
     chosen = set(class_names)
     there: dict[str, str] = {}
@@ -221,44 +266,42 @@ def _match(
     for key in sorted(listed.mentioned):
         if key.split("/")[0] not in chosen:
             continue
-        alike = [key] if key in paths else by_fold.get(key.casefold(), [])
+        alike = [key] if key in found.media else by_fold.get(key.casefold(), [])
         if len(alike) == 1:
             there[key] = alike[0]
         else:
             absent.append(key)
-    splits = {
-        split: tuple([there[key] for key in side if key in there] for side in sides)
-        for split, sides in listed.splits.items()
+    sides = {
+        split: {there[key]: role for key, role in one.items() if key in there} for split, one in listed.sides.items()
     }
-    return {split: sides for split, sides in splits.items() if all(sides)}, set(there.values()), absent
+    return sides, set(there.values()), absent
 
 
 def _refuse_absent(absent: Sequence[str], listed: lists.Lists, subset: bool) -> None:
     if absent and not subset:
-        hint = 'to build without, ask with --config \'{"name": "part", "subset": true}\''
-        raise UserError(f"{len(absent)} videos listed in {listed.where} are not on disk, first {absent[0]}; {hint}")
+        raise UserError(
+            f"{len(absent):,} videos listed in {listed.where} are not on disk, first {absent[0]}; to build without, "
+            f'{_PART}; to build without the lists, set the config\'s lists to "ignore"'
+        )
 
 
-def _plan(
-    root: Path,
+def _sources(
+    found: Found,
     class_names: Sequence[str],
-    paths: dict[str, Path],
-    splits: lists.SplitKeys,
-    unlisted: Sequence[str],
-    absent: Sequence[str],
-) -> Plan:
-    if not splits:
-        raise UserError(f"{root}: every split has one side without videos; nothing could be trained and tested")
-    roles = {key: [lists.NEITHER] * len(lists.SPLITS) for key in paths}
-    for split, (train, test) in splits.items():
-        for keys, role in ((train, lists.TRAIN), (test, lists.TEST)):
-            for key in keys:
-                roles[key][lists.SPLITS.index(split)] = role
+    usable: lists.Sides,
+    origins: Mapping[str, str],
+    split_names: Sequence[str],
+) -> tuple[Source, ...]:
     labels = {name: index for index, name in enumerate(class_names)}
+    surplus = [split for split in usable if split not in split_names]
+    if surplus:
+        raise UserError(
+            f"{found.where} has the split {surplus[-1]}; set the config's folds to {surplus[-1]} to store it"
+        )
     sources = []
-    for key in sorted(paths):
-        group, clip = lists.group_and_clip(key)
-        path, label = paths[key], labels[key.split("/")[0]]
-        shown = os.path.relpath(path, root)
-        sources.append(Source(key, os.path.abspath(path), shown, label, group, clip, tuple(roles[key])))
-    return Plan(tuple(class_names), tuple(splits), tuple(sources), tuple(unlisted), tuple(absent))
+    for key in sorted(found.media):
+        group, clip = lists.group_and_clip(key.rpartition("/")[2])
+        roles = tuple(usable.get(split, {}).get(key, lists.NEITHER) for split in split_names)
+        label = labels[key.split("/")[0]]
+        sources.append(Source(key, found.media[key], found.shown[key], label, group, clip, roles, origins[key]))
+    return tuple(sources)

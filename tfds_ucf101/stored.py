@@ -1,8 +1,11 @@
 """What is made of one video."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from r23d_jax.data.video import Resize
+import numpy as np
+
+from r23d_jax.data.scaling import Resize
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,7 @@ class FrameOptions:
       min_frames: a video with fewer is refused as too short.
       fps: the rate of extracted frames, whose files do not say it.
       flow: store the optical flow between the frames by this algorithm of `r23d_jax.data.flow`, not the frames.
+      flow_files: the flow is there as pictures, made by that algorithm.
     """
 
     resize: Resize
@@ -22,14 +26,20 @@ class FrameOptions:
     min_frames: int
     fps: float
     flow: str | None = None
+    flow_files: bool = False
 
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """The pictures of one video: its frames as JPEG, or N-1 PNG of flow; from frames of the source's size.
+    """The pictures of one video: its frames as JPEG, or N-1 PNG of flow.
 
-    `height` and `width` are a frame's; `header_frames` is the number of pictures that a video file's header
-    leads to expect, 0 where it claims none.
+    Attributes:
+      frames: the encoded pictures.
+      fps: average frame rate.
+      height, width: of the stored frames.
+      source_height, source_width: of the source's frames, upright and in square pixels.
+      times: seconds from the first picture to each, float64 [N], where the rate varies; None where it is constant.
+      findings: what the build report counts, by the names in `FINDINGS`; zeros may be left out.
     """
 
     frames: list[bytes]
@@ -38,4 +48,18 @@ class StoredVideo:
     width: int
     source_height: int
     source_width: int
-    header_frames: int = 0
+    times: np.ndarray | None = None
+    findings: Mapping[str, int] = field(default_factory=dict)
+
+
+# What can be found out about a video while it is stored, and what the build report says of it.
+FINDINGS = {
+    "cut_off": "maybe cut off: packets fewer than its header claims",
+    "damaged_frames": "frames that the decoder patched up",
+    "repaired_frames": "pictures with superfluous bytes, read all the same",
+    "missing_numbers": "numbers left out between the first picture and the last",
+    "variable_rate": "variable frame rate",
+    "interlaced_frames": "interlaced frames, stored as they are",
+    "hdr_frames": "frames of high dynamic range, stored without tone mapping",
+    "streams": "video streams, of which the default or largest is stored",
+}

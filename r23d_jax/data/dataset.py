@@ -27,6 +27,9 @@ class VideoRecord:
       splits: name of a split -> one of `PARTS`; a missing split means "neither".
       fps: frame rate, 0 if unknown.
       group, clip: UCF101's numbers of the recording and of the clip in it, -1 if there are none.
+      times: seconds of each frame from the first, float64 [num_frames], where the frame rate varies; None where it is
+        constant.
+      origin: the recording that the video was cut from, the same for all of its clips; "" if unknown.
     """
 
     name: str
@@ -38,6 +41,8 @@ class VideoRecord:
     fps: float = 0.0
     group: int = -1
     clip: int = -1
+    times: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    origin: str = ""
 
 
 class Dataset(Protocol):
@@ -47,7 +52,8 @@ class Dataset(Protocol):
       full_name: for messages, cards and `results.json`.
       fingerprint: hash of the content; a run is only resumed with the same one.
       class_names: in the order of the labels.
-      videos: the position of a video is its index here.
+      videos: the position of a video is its index here. Where there are many, they may have the methods of
+        `data.videos.Videos`, by which `column` and `positions` read all at once.
       splits: names of the splits. "all" is reserved: as `dataset.split` it means all of them.
       channels: "rgb", or "flow" for optical flow.
       flow: the optical-flow algorithm if `channels` is "flow", else None.
@@ -56,6 +62,8 @@ class Dataset(Protocol):
       stored_as: size of the stored frames: [height, width], a short side, "native", or None if unknown. Weights trained
         on frames of another shape are refused.
       stored_size: the same as text, such as "128x171".
+      leak_check: False where clips of one recording may be on both sides of a split, which every result then says; may
+        be missing, for True.
     """
 
     full_name: str
@@ -103,9 +111,24 @@ def positions(dataset: Dataset, split: str, part: str) -> np.ndarray:
     if split not in dataset.splits:
         there = ", ".join(dataset.splits) or "none"
         raise UserError(f"dataset.split={split}: {dataset.full_name} has these splits: {there}")
-    parts = [video.splits.get(split, "neither") for video in dataset.videos]
-    chosen = [position for position, its in enumerate(parts) if its == part]
-    if not chosen:
-        there = ", ".join(sorted(set(parts)))
+    parts = _parts(dataset.videos, split)
+    chosen = np.flatnonzero(parts == PARTS.index(part))
+    if not len(chosen):
+        there = ", ".join(sorted(PARTS[found] for found in np.unique(parts)))
         raise UserError(f"dataset.split={split}: no {part} video in {dataset.full_name}; its videos are {there}")
-    return np.asarray(sorted(chosen, key=lambda position: dataset.videos[position].name), np.int32)
+    names = dataset.videos.names() if hasattr(dataset.videos, "names") else [video.name for video in dataset.videos]
+    return np.asarray(sorted(chosen.tolist(), key=names.__getitem__), np.int32)
+
+
+def column(videos: Sequence[VideoRecord], key: str) -> np.ndarray:
+    """Returns "label", "num_frames", "height", "width", "fps", "group" or "clip" of every video, as an array [V]."""
+    if hasattr(videos, "column"):
+        return videos.column(key)
+    return np.asarray([getattr(video, key) for video in videos])
+
+
+def _parts(videos: Sequence[VideoRecord], split: str) -> np.ndarray:
+    """Returns uint8 [V], the index into `PARTS` of every video's part of a split."""
+    if hasattr(videos, "parts"):
+        return videos.parts(split)
+    return np.asarray([PARTS.index(video.splits.get(split, "neither")) for video in videos], np.uint8)

@@ -15,7 +15,7 @@ import numpy as np
 
 from r23d_jax.data import order
 from r23d_jax.data import sampling as data_sampling
-from r23d_jax.data.dataset import Dataset
+from r23d_jax.data.dataset import Dataset, column
 from r23d_jax.data.views import Views
 from r23d_jax.data.workers import Job, Processes, Threads, cores
 from r23d_jax.errors import UserError
@@ -83,11 +83,12 @@ def train_batches(
     if sampling not in ("dense", "segments"):
         raise UserError(f'clip.sampling={sampling}: must be "dense" or "segments"')
     local = _share(batch_size, process_count)
+    lengths = column(dataset.videos, "num_frames")
     draw = order.balanced(dataset, positions, seed) if balanced else order.shuffled(positions, seed)
 
     def row(sample: int) -> ClipRow:
         position = draw(sample)
-        length, rng = dataset.videos[position].num_frames, order.clip_rng(seed, sample)
+        length, rng = int(lengths[position]), order.clip_rng(seed, sample)
         if sampling == "dense":
             indices = data_sampling.dense(length, frames, stride, rng)
         else:
@@ -216,6 +217,7 @@ class _Source:
         workers: Threads | Processes,
     ):
         self._dataset, self._rows, self._steps, self._workers = dataset, rows, steps, workers
+        self._of_videos = {key: column(dataset.videos, key) for key in ("height", "width", "label")}
 
     def __len__(self) -> int:
         return self._steps
@@ -233,13 +235,12 @@ class _Source:
         return {"frames": canvas, **self._columns(rows)}
 
     def _columns(self, rows: list[ClipRow]) -> Batch:
-        videos = [self._dataset.videos[row.position] if row.position >= 0 else None for row in rows]
-        sizes = [(v.height, v.width) if v else self._dataset.canvas for v in videos]
-        columns = {
-            "size": np.asarray(sizes, np.int32),
-            "label": np.asarray([v.label if v else 0 for v in videos], np.int32),
-            "video": np.asarray([row.position for row in rows], np.int32),
-        }
+        video = np.asarray([row.position for row in rows], np.int32)
+        padding = video < 0
+        height, width, label = (self._of_videos[key][video].astype(np.int32) for key in ("height", "width", "label"))
+        size = np.stack([height, width], axis=1)
+        size[padding], label[padding] = self._dataset.canvas, 0
+        columns = {"size": size, "label": label, "video": video}
         for name in rows[0].columns:
             values = [row.columns[name] for row in rows]
             columns[name] = np.asarray(values, np.float32 if name == "mask" else np.int32)
@@ -258,9 +259,10 @@ def host_bytes(
     """
     height, width = dataset.canvas
     batch = batch_size * frames * height * width * dataset.num_channels
-    longest = max(video.num_frames for video in dataset.videos)
+    lengths = column(dataset.videos, "num_frames")
+    longest = int(lengths.max())
     per_worker = height * width * 3 * (1 + 3 * longest // 4)  # assumes that JPEG takes at most a quarter of the pixels
-    table = 8 * sum(video.num_frames for video in dataset.videos)
+    table = 8 * int(lengths.sum(dtype=np.int64))
     return (prefetch + 1) * batch + (processes or threads or cores()) * per_worker + max(processes, 1) * table
 
 

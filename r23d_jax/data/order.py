@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from r23d_jax.data.dataset import Dataset
+from r23d_jax.data.dataset import Dataset, column
 
 # Purposes of random generators, so that no two share their random numbers.
 _ORDER, _CLASS_ORDER, _VIDEO_OF_CLASS, _CLIP = range(4)
@@ -19,7 +19,7 @@ def shuffled(positions: np.ndarray, seed: int) -> Callable[[int], int]:
 
 def balanced(dataset: Dataset, positions: np.ndarray, seed: int) -> Callable[[int], int]:
     """Does the same as `shuffled` with all classes equally often: permutes the classes, and the videos of each."""
-    labels = np.asarray([dataset.videos[position].label for position in positions])
+    labels = column(dataset.videos, "label")[positions]
     members = [positions[labels == label] for label in np.unique(labels)]
     classes = functools.lru_cache(4)(lambda turn: _permutation(seed, _CLASS_ORDER, turn, 0, len(members)))
     videos = functools.lru_cache(4 * len(members))(

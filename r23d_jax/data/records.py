@@ -1,10 +1,11 @@
-"""Reads data sets that `tfds build tfds_ucf101` wrote: ArrayRecord shards, and `videos.json` beside them.
+"""Reads data sets that `tfds build tfds_ucf101` wrote: ArrayRecord shards, and their index beside them.
 
 TensorFlow is never imported.
 """
 
 import collections
 import dataclasses
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +14,15 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from r23d_jax.data.dataset import PARTS, VideoRecord, positions
+from r23d_jax.data import index
+from r23d_jax.data.dataset import VideoRecord, positions
+from r23d_jax.data.index import INDEX
 from r23d_jax.data.shards import Shards
+from r23d_jax.data.videos import Videos
 from r23d_jax.errors import UserError
-from r23d_jax.runtime.files import files_below, read_json
+from r23d_jax.runtime.files import files_below
 
 BUILDER = "tfds_ucf101"
-INDEX = "videos.json"
-FORMAT = 1
-_LONGEST_SIDE = 65535  # JPEG's limit
 
 
 @dataclasses.dataclass
@@ -39,20 +40,23 @@ class VideoDataset:
       canvas: largest stored height and width; smaller videos are at its top left.
       channels: "rgb" or "flow".
       flow: the optical-flow algorithm if `channels` is "flow", else None.
+      unreadable: the videos that the build left out, with "path" and "reason".
+      leak_check: False if clips of one recording may be on both sides of a split.
     """
 
     path: Path
     full_name: str
     class_names: tuple[str, ...]
-    videos: tuple[VideoRecord, ...]
+    videos: Videos
     splits: tuple[str, ...]
     config: dict[str, Any]
     fingerprint: str
     unreadable: list[dict[str, str]]
+    leak_check: bool
     shards: Shards
 
     def __post_init__(self):
-        self.canvas = (max(v.height for v in self.videos), max(v.width for v in self.videos))
+        self.canvas = (int(self.videos.column("height").max()), int(self.videos.column("width").max()))
         self.flow = self.config.get("flow") or None
         self.channels = "flow" if self.flow else "rgb"
         self._scratch = threading.local()
@@ -88,8 +92,9 @@ class VideoDataset:
     @property
     def stored_size(self) -> str:
         """The stored size as text: "128x171", or the range of both sides if it varies."""
-        sides = ([v.height for v in self.videos], [v.width for v in self.videos])
-        return "x".join(str(min(s)) if min(s) == max(s) else f"{min(s)}..{max(s)}" for s in sides)
+        sides = [self.videos.column(key) for key in ("height", "width")]
+        ranges = [(int(side.min()), int(side.max())) for side in sides]
+        return "x".join(str(low) if low == high else f"{low}..{high}" for low, high in ranges)
 
     def subset(self, split: str, part: str) -> np.ndarray:
         """Returns int32 [V], the positions of the videos in a part of a split, sorted by name."""
@@ -191,80 +196,34 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def _open_folder(folder: Path, full_name: str) -> VideoDataset:
-    index = folder / INDEX
-    try:
-        fields = read_json(index, limit=1 << 30)
-    except ValueError as error:
-        raise UserError(f"{index}: not readable as JSON ({error}); build the data set again") from None
-    try:
-        videos, rest = _parse(fields)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{index}: not an index of this version ({reason}); build the data set again") from None
-    paths = [folder / name for name in sorted(fields["shards"])]
-    for path in paths:
+    found = index.read(folder)
+    paths = [folder / shard.name for shard in found.shards]
+    for path, shard in zip(paths, found.shards, strict=True):
         if ".array_record-" not in path.name:
             raise UserError(f"{path}: not an ArrayRecord shard; build it again without --file_format")
         if not path.is_file():
             raise UserError(f"{path}: this shard is missing; build the data set again or copy the file again")
-        size, due = path.stat().st_size, fields["shards"][path.name]["bytes"]
-        if size != due:
+        if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise UserError(f"{path}: this shard may not be read; change its permissions")
+        if (size := path.stat().st_size) != shard.size:
             raise UserError(
-                f"{path}: {size} bytes where {INDEX} says {due}; build the data set again or copy the file again"
+                f"{path}: {size} bytes where {INDEX} says {shard.size}; build the data set again or copy the file again"
             )
-    stored = sum(path.stat().st_size for path in paths)
-    for video in videos:
-        if video.num_frames > stored:  # impossible (a frame takes at least a byte), and may exhaust the memory
-            raise UserError(
-                f"{index}: not an index of this version (num_frames is {video.num_frames} in video {video.name}, of "
-                f"shards of {stored} bytes); build the data set again"
-            )
-    shards = Shards(paths)
-    if len(shards) != len(videos):
+    counts = [shard.records for shard in found.shards]
+    shards = Shards(paths, None if None in counts else counts)
+    if len(shards) != len(found.videos):
         raise UserError(
-            f"{folder}: {len(shards)} records in the shards, {len(videos)} in {INDEX}; build the data set again"
+            f"{folder}: {len(shards)} records in the shards, {len(found.videos)} in {INDEX}; build the data set again"
         )
-    return VideoDataset(path=folder, full_name=full_name, videos=videos, shards=shards, **rest)
-
-
-def _parse(fields: dict[str, Any]) -> tuple[tuple[VideoRecord, ...], dict[str, Any]]:
-    """Parses and checks an index; a bad one raises ValueError, KeyError, TypeError or AttributeError."""
-    if fields["format"] != FORMAT:
-        raise ValueError(f"format {fields['format']}, this version reads {FORMAT}")
-    class_names, splits = tuple(fields["class_names"]), tuple(fields["splits"])
-    if not all(isinstance(name, str) for name in class_names + splits + (fields["fingerprint"],)):
-        raise TypeError("names and fingerprint must be text")
-    if "all" in splits or any("/" in split for split in splits):  # "all" is reserved, and names become folders
-        raise ValueError(f"splits are named {', '.join(splits)}")
-    if not isinstance(fields["config"], dict) or not fields["shards"]:
-        raise ValueError("no config or no shards")
-    for name, facts in fields["shards"].items():
-        if Path(name).name != name or not isinstance(facts["bytes"], int):
-            raise ValueError(f"shard {name!r}")
-    videos = tuple(_video(entry, len(class_names), splits) for entry in fields["videos"])
-    if not videos:
-        raise ValueError("no videos")
-    if len({video.name for video in videos}) != len(videos):
-        raise ValueError("two videos of one name")
-    return videos, {
-        "class_names": class_names,
-        "splits": splits,
-        "config": fields["config"],
-        "fingerprint": fields["fingerprint"],
-        "unreadable": list(fields.get("unreadable", [])),
-    }
-
-
-def _video(entry: dict[str, Any], classes: int, splits: tuple[str, ...]) -> VideoRecord:
-    whole = {key: entry[key] for key in ("label", "group", "clip", "num_frames", "height", "width")}
-    for key, value in whole.items():
-        if type(value) is not int or value < (-1 if key in ("group", "clip") else 0 if key == "label" else 1):
-            raise ValueError(f"{key} is {value!r} in video {entry['name']}")
-        if key in ("height", "width") and value > _LONGEST_SIDE:
-            raise ValueError(f"{key} is {value} in video {entry['name']}")
-    if not isinstance(entry["name"], str) or whole["label"] >= classes:
-        raise ValueError(f"label is {whole['label']} of {classes} classes in video {entry['name']}")
-    membership = {split: entry["splits"].get(split, "neither") for split in splits}
-    if not set(membership.values()) <= set(PARTS):
-        raise ValueError(f"splits are {entry['splits']} in video {entry['name']}")
-    return VideoRecord(name=entry["name"], fps=float(entry["fps"]), splits=membership, **whole)
+    return VideoDataset(
+        path=folder,
+        full_name=full_name,
+        class_names=found.class_names,
+        videos=found.videos,
+        splits=found.splits,
+        config=found.head["config"],
+        fingerprint=found.head["fingerprint"],
+        unreadable=list(found.head.get("unreadable", [])),
+        leak_check=found.head.get("leak_check", True),
+        shards=shards,
+    )

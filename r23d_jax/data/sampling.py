@@ -6,6 +6,11 @@ looped from its first frame at the same stride and makes one clip; only `segment
 
 import numpy as np
 
+from r23d_jax.data.timing import end_of
+
+# Seconds. Matroska and FLV round the time of a frame to a millisecond, so it may come half of one late.
+_ROUNDING = 6e-4
+
 
 def span(frames: int, stride: int) -> int:
     """Returns the number of video frames from a clip's first to its last, inclusive."""
@@ -97,6 +102,28 @@ def whole(num_frames: int, stride: int, max_frames: int, multiple: int = 1) -> n
     if frames > max_frames:
         return uniform(num_frames, max_frames, stride, -(-frames // max_frames))
     return at(0, num_frames, min(-(-frames // multiple) * multiple, max_frames), stride)[None]
+
+
+def resample(num_frames: int, fps: float, wanted: float | None, times: np.ndarray | None = None) -> np.ndarray:
+    """Resamples a video to another frame rate by dropping or repeating frames: at each moment the frame shown then.
+
+    Args:
+      num_frames: in the video.
+      fps: its average rate.
+      wanted: the new rate; None keeps every frame.
+      times: seconds from the first frame to each, float [num_frames], ascending; None where the rate is constant.
+
+    Returns:
+      int64 indices of the frames shown at the moments 0, 1 / wanted, 2 / wanted and so on up to the end of the video:
+      non-decreasing, at least one.
+    """
+    if wanted is None:
+        return np.arange(num_frames)
+    if times is None:
+        moments = max(1, int(num_frames * wanted / fps + 1e-6))
+        return np.minimum((np.arange(moments) * (fps / wanted) + 1e-6).astype(np.int64), num_frames - 1)
+    moments = max(1, int((end_of(times, fps) + 2 * _ROUNDING) * wanted))  # the end is reckoned from two times
+    return np.searchsorted(times, np.arange(moments) / wanted + _ROUNDING, side="right") - 1
 
 
 def _check(num_frames: int, frames: int, stride: int) -> None:

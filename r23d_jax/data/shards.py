@@ -9,46 +9,53 @@ File layout: https://github.com/google/riegeli/blob/master/doc/riegeli_records_f
 records: `tf.train.Example` in protocol buffers' wire format.
 """
 
-import contextlib
 import ctypes
 import functools
 import os
 import struct
 import sys
 import threading
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from array_record.python import array_record_module
 
+from r23d_jax.data.examples import frame_spans, varint
+from r23d_jax.data.recent import OpenFile, Recent
 from r23d_jax.errors import UserError
 
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 1 << 16, 24, 40
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # random access, in the calling thread
+# Shards held open at once, by the library and for direct access. Linux allows a process 1024 open files by default.
+_OPEN_READERS, _OPEN_FILES = 64, 256
 
 
 class Shards:
     """The shards of one data set; records are numbered consecutively over the files.
 
-    Thread-safe. Pickled as its paths, so that every process opens its own files.
+    A shard is opened when a record of it is first read, and those not read for the longest time are closed again.
+    Thread-safe. Pickled as its paths and counts, so that every process opens its own files.
 
     Args:
       paths: the shards, in order.
+      counts: records in each shard; without, all shards are opened here once to count them.
 
     Attributes:
       counts: records in each shard.
 
     Raises:
-      UserError: a shard is not a readable ArrayRecord file.
+      UserError: a shard is not a readable ArrayRecord file, or holds another number of records.
     """
 
-    def __init__(self, paths: Sequence[Path]):
+    def __init__(self, paths: Sequence[Path], counts: Sequence[int] | None = None):
         self._paths = [Path(path) for path in paths]
-        self._readers = [_open(path) for path in self._paths]
-        self.counts = [reader.num_records() for reader in self._readers]
-        self._first = np.concatenate([[0], np.cumsum(self.counts)])
+        self.counts = None if counts is None else list(counts)
+        self._readers = Recent(self._open_reader, _OPEN_READERS)
+        self._files = Recent(lambda shard: OpenFile(self._paths[shard]), _OPEN_FILES)
+        if self.counts is None:
+            self.counts = [self._readers[shard].num_records() for shard in range(len(self._paths))]
+        self._first = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
         self._direct = [None] * len(self._paths)
         self._spans = {}  # record -> int32 [N, 2], start and end of its frames
         self._lock = threading.Lock()
@@ -59,7 +66,7 @@ class Shards:
         return int(self._first[-1])
 
     def __reduce__(self):
-        return Shards, (self._paths,)
+        return Shards, (self._paths, self.counts)
 
     def path(self, record: int) -> Path:
         """Returns the file that holds a record."""
@@ -91,7 +98,7 @@ class Shards:
         if spans is None:
             return self._first_time(record, indices)
         direct = self._direct[self._locate(record)[0]]
-        if not direct:
+        if direct is None or direct is False:
             return _slices(self.read(record), spans, self._checked(record, spans, indices))
         return self._read_direct(direct, record, spans, self._checked(record, spans, indices))
 
@@ -114,7 +121,7 @@ class Shards:
             raise UserError(f"{self.path(record)}: not a record of frames ({error}); {_MEND}") from None
         frames = _slices(data, spans, self._checked(record, spans, indices))
         direct = self._direct_access(record)
-        if direct:
+        if direct is not False:
             try:
                 again = self._read_direct(direct, record, spans, indices)
                 alike = all(bytes(a) == bytes(b) for a, b in zip(frames, again, strict=True))
@@ -126,18 +133,33 @@ class Shards:
         return frames
 
     def _direct_access(self, record: int):
-        """Returns the shard's `_Direct`, or False if its records must be read through the library."""
+        """Returns the starts of the shard's records, or False if they must be read through the library."""
         shard = self._locate(record)[0]
         if self._direct[shard] is None:
             with self._lock:
                 if self._direct[shard] is None:
-                    self._direct[shard] = _Direct.create(self._paths[shard], self.counts[shard]) or False
+                    self._direct[shard] = self._starts(shard)
         return self._direct[shard]
 
-    def _read_direct(self, direct, record, spans, indices) -> list[bytes | memoryview]:
+    def _starts(self, shard: int):
+        """Returns int64 [N]; False if the shard is compressed, has several records per chunk, or is no local file."""
+        try:
+            file = self._files[shard]  # held, so that it is not closed meanwhile
+            return _record_starts(file.fileno(), os.path.getsize(self._paths[shard]), self.counts[shard])
+        except (OSError, ValueError, struct.error):
+            return False
+
+    def _open_reader(self, shard: int):
+        reader = _open(self._paths[shard])
+        if self.counts is not None and (count := reader.num_records()) != self.counts[shard]:
+            raise UserError(f"{self._paths[shard]}: {count} records where {self.counts[shard]} are due; {_MEND}")
+        return reader
+
+    def _read_direct(self, starts, record, spans, indices) -> list[bytes | memoryview]:
         if not hasattr(self._scratch, "buffer"):
             self._scratch.buffer = bytearray(1 << 18)
-        start = direct.starts[self._locate(record)[1]]
+        shard, index = self._locate(record)
+        start, file = int(starts[index]), self._files[shard]
         frames, places, found = sorted(set(indices)), [], {}
         for (first, last), frame in zip(spans[frames].tolist(), frames, strict=True):
             places.append((frame, _after(start, first), _after(start, last)))
@@ -154,36 +176,20 @@ class Shards:
         for run in runs:
             base, length = run[0][1], run[-1][2] - run[0][1]
             part = view[used : used + length]
-            if os.preadv(direct.file.fileno(), [part], base) != length:
-                raise UserError(f"{direct.path}: shorter than it was; {_MEND}")
+            if os.preadv(file.fileno(), [part], base) != length:
+                raise UserError(f"{self._paths[shard]}: shorter than it was; {_MEND}")
             for frame, first, last in run:
                 found[frame] = _without_headers(part, base, first, last)
             used += length
         return [found[frame] for frame in indices]
 
 
-class _Direct:
-    """The file of an uncompressed shard, and the start of each record in it."""
+def _record_starts(file: int, size: int, count: int) -> np.ndarray:
+    """Returns int64 [N], the start of each record; a chunk is a header, then size and bytes of one uncompressed record.
 
-    def __init__(self, path: Path, file, starts: list[int]):
-        self.path, self.file, self.starts = path, file, starts
-        weakref.finalize(self, file.close)  # a data set is not closed by those who use it
-
-    @classmethod
-    def create(cls, path: Path, count: int) -> "_Direct | None":
-        """Opens a shard; returns None if it is compressed, has several records per chunk, or is not a local file."""
-        with contextlib.ExitStack() as opened:
-            try:
-                file = opened.enter_context(open(path, "rb", buffering=0))
-                starts = _record_starts(file.fileno(), os.path.getsize(path), count)
-            except (OSError, ValueError, struct.error):
-                return None
-            opened.pop_all()
-            return cls(path, file, starts)
-
-
-def _record_starts(file: int, size: int, count: int) -> list[int]:
-    """Returns the start of each record; a chunk is a header, then the size and bytes of one uncompressed record."""
+    Raises:
+      ValueError, struct.error: the shard is compressed, has several records per chunk, or fewer than it should.
+    """
     starts, at = [], 0
     while at < size and len(starts) < count:
         start = _after(at, 0)
@@ -194,14 +200,14 @@ def _record_starts(file: int, size: int, count: int) -> list[int]:
         if kind == ord("r"):
             if records != 1 or head[_CHUNK_HEADER] != 0:
                 raise ValueError("compressed, or several records in a chunk")
-            sizes, position = _varint(head, _CHUNK_HEADER + 1)
+            sizes, position = varint(head, _CHUNK_HEADER + 1)
             starts.append(_after(at, position + sizes))
         elif kind not in b"smp":  # signature, metadata, padding
             raise ValueError("transposed")
         at = max(_end_of(at, _CHUNK_HEADER + data_size), at + 1)
     if len(starts) != count:
         raise ValueError("fewer records than the index says")
-    return starts
+    return np.asarray(starts, np.int64)
 
 
 def _end_of(position: int, length: int) -> int:
@@ -227,68 +233,6 @@ def _without_headers(data: memoryview, base: int, start: int, end: int) -> bytes
         parts.append(data[start - base : min(boundary, end) - base])
         start, boundary = boundary + _BLOCK_HEADER, boundary + _BLOCK
     return b"".join(parts)
-
-
-def frame_spans(record: bytes) -> np.ndarray:
-    """Locates the values of the feature `frames` in a serialised `tf.train.Example`.
-
-    Returns:
-      int32 [N, 2], start and end of each in bytes.
-
-    Raises:
-      ValueError: the record is no such message, or has no frames.
-    """
-    features = _field(record, 0, len(record), 1)
-    for start, end in _fields(record, *features, 1):
-        name_start, name_end = _field(record, start, end, 1)
-        if record[name_start:name_end] == b"frames":
-            feature = _field(record, start, end, 2)
-            spans = np.asarray(_fields(record, *_field(record, *feature, 1), 1), np.int32)
-            if len(spans):
-                return spans
-    raise ValueError("no feature named frames")
-
-
-def _fields(data: bytes, at: int, end: int, number: int) -> list[tuple[int, int]]:
-    """Returns start and end of each length-delimited field with this number in the message `data[at:end]`."""
-    found, tag = [], number << 3 | 2
-    try:
-        while at < end:
-            seen, length = data[at], data[at + 1]
-            if seen & 7 != 2:
-                raise ValueError("unexpected wire type")
-            if length < 0x80:
-                at += 2
-            else:
-                length, at = _varint(data, at + 1)
-            if seen == tag:
-                found.append((at, at + length))
-            at += length
-    except IndexError:
-        raise ValueError("message ends early") from None
-    if at != end:
-        raise ValueError("message ends early")
-    return found
-
-
-def _field(data: bytes, at: int, end: int, number: int) -> tuple[int, int]:
-    found = _fields(data, at, end, number)
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} fields {number} where one is due")
-    return found[0]
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("overlong number")
 
 
 def _slices(data: bytes, spans: np.ndarray, indices: Sequence[int]) -> list[memoryview]:

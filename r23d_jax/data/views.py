@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from r23d_jax.data import sampling
-from r23d_jax.data.dataset import Dataset
+from r23d_jax.data.dataset import Dataset, column
 from r23d_jax.errors import UserError
 
 WHOLE_MULTIPLE = 16  # frames; lengths of whole videos are rounded up to a multiple
@@ -63,7 +63,7 @@ def eval_views(
             return sampling.segments(length, frames)[None]
         return sampling.uniform(length, frames, stride, views)
 
-    found = [of(dataset.videos[position].num_frames) for position in positions]
+    found = [of(length) for length in _lengths(dataset, positions)]
     return _views(positions, np.arange(len(positions)), found, crops)
 
 
@@ -97,8 +97,7 @@ def whole_views(
       max_frames: the longest clip.
       crops: 1 or 3.
     """
-    lengths = [dataset.videos[position].num_frames for position in positions]
-    found = [sampling.whole(length, stride, max_frames, WHOLE_MULTIPLE) for length in lengths]
+    found = [sampling.whole(length, stride, max_frames, WHOLE_MULTIPLE) for length in _lengths(dataset, positions)]
     groups: dict[int, list[int]] = {}
     for index, part in enumerate(found):
         groups.setdefault(part.shape[1], []).append(index)
@@ -106,6 +105,10 @@ def whole_views(
         _views(positions, np.asarray(group), [found[index] for index in group], crops)
         for _, group in sorted(groups.items())
     ]
+
+
+def _lengths(dataset: Dataset, positions: np.ndarray) -> list[int]:
+    return column(dataset.videos, "num_frames")[np.asarray(positions)].tolist()
 
 
 def _views(positions: np.ndarray, videos: np.ndarray, found: list[np.ndarray], crops: int) -> Views:

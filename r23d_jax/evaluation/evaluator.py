@@ -166,6 +166,7 @@ class Evaluator:
             part=options.part,
             dtype=config.dtype,
             weights=which,
+            leak_check=getattr(self._dataset, "leak_check", True),
         )
         results = {
             "dataset": self._dataset.full_name,

@@ -5,7 +5,16 @@ from r23d_jax.transforms.spec import Preprocessing
 
 
 def describe_protocol(
-    spec: Preprocessing, *, views: str | int, crops: int, stored: str, split: str, part: str, dtype: str, weights: str
+    spec: Preprocessing,
+    *,
+    views: str | int,
+    crops: int,
+    stored: str,
+    split: str,
+    part: str,
+    dtype: str,
+    weights: str,
+    leak_check: bool = True,
 ) -> str:
     """Returns one sentence that describes how a score was computed.
 
@@ -16,6 +25,7 @@ def describe_protocol(
       split, part: of the data set.
       dtype: the network computes in.
       weights: describes the weights ("last checkpoint").
+      leak_check: False where clips of one recording may be on both sides of the split, which makes a score too high.
     """
     if views == "whole":
         clips = (
@@ -36,6 +46,7 @@ def describe_protocol(
         f"video level, mean of softmax over {clips}{stride}; {crop} "
         f"{spec.crop}x{spec.crop} of frames resized to {resize} (stored {stored}); "
         f"{part} videos of split {split}; {weights}; {dtype}"
+        f"{'' if leak_check else '; leak check off'}"
     )
 
 

@@ -1,6 +1,7 @@
 """The classifier: a network with labels and preprocessing, applied to video files and arrays."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ class Features:
       fps: of the video.
       protocol: describes how the features were computed.
       source: the video.
+      notes: what the user should know of the file, each what follows its name in a sentence.
     """
 
     video: str
@@ -99,6 +101,7 @@ class Features:
     fps: float
     protocol: str
     source: VideoSource
+    notes: tuple[str, ...] = ()
 
 
 def top_labels(scores: np.ndarray, labels: Sequence[str], top: int) -> list[dict[str, Any]]:
@@ -229,13 +232,11 @@ class Classifier:
         """Yields features one at a time; arguments as in `features` and `iter_predictions`."""
         spec, sentence = self.card.preprocessing, self.feature_protocol(layer, pool, clips)
         stage = self.stage(layer, pool)
-
-        def plan(scanned):
-            return video_clips.plan(scanned, spec, clips)
-
+        plan = functools.partial(video_clips.plan, spec=spec, views=clips)
         for result in runner.run(self, stage, found, plan, failed or _raise, batch_size):
-            starts, fps = result.plan.start_seconds, result.scanned.fps
-            yield Features(str(result.source.path), result.outputs, starts, fps, sentence, result.source)
+            starts, scanned = result.plan.start_seconds, result.scanned
+            path, source = str(result.source.path), result.source
+            yield Features(path, result.outputs, starts, scanned.fps, sentence, source, scanned.notes)
 
     def feature_protocol(self, layer: str, pool: bool, clips: str | int) -> str:
         """Returns one sentence that describes how features are computed."""

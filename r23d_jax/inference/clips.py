@@ -16,8 +16,9 @@ import av
 import numpy as np
 
 from r23d_jax.data import flow as optical_flow
-from r23d_jax.data import sampling
-from r23d_jax.data.video import Resize, Scaler, Video, VideoError, display_size, target_size
+from r23d_jax.data import sampling, timing
+from r23d_jax.data.scaling import Resize, Scaler, target_size
+from r23d_jax.data.video import Video, VideoError
 from r23d_jax.errors import UserError
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights.card import Card
@@ -38,6 +39,8 @@ class Scanned:
       size: (height, width) of a decoded picture.
       frames: uint8 [height, width, 3] each, for flow uint8 [height, width] grey; None if too large to keep.
       flow: the optical-flow algorithm, None for RGB.
+      frame_times: seconds from the first frame to each, float64 [frames], where the frame rate varies; else None.
+      notes: what the user should know of the file, each what follows its name in a sentence.
     """
 
     path: Path
@@ -46,11 +49,22 @@ class Scanned:
     size: tuple[int, int]
     frames: list[np.ndarray] | None
     flow: str | None = None
+    frame_times: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def times(self) -> np.ndarray | None:
+        """Seconds from the first picture to each, float64 [count], where the rate varies; else None."""
+        return None if self.frame_times is None else self.frame_times[: self.count]
 
     @property
     def seconds(self) -> float:
         """Duration of the video."""
-        return self.count / self.fps
+        return self.count / self.fps if self.times is None else timing.end_of(self.times, self.fps)
+
+    def at(self, pictures: np.ndarray) -> np.ndarray:
+        """Returns the times of pictures in seconds, float64, in the shape of `pictures`."""
+        return pictures / self.fps if self.times is None else self.times[pictures]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,16 +91,17 @@ def plan(scanned: Scanned, spec: Preprocessing, views: str | int) -> Plan:
         longer, overlapping clips of `max_frames` that cover it.
       views: "dense" for every non-overlapping clip, or a number of uniformly spread ones.
     """
-    axis = frame_axis(scanned.count, scanned.fps, spec.fps)
+    axis = sampling.resample(scanned.count, scanned.fps, spec.fps, scanned.times)
     indices = axis[_views(len(axis), spec, views)]
-    return Plan(indices, indices[:, 0] / scanned.fps, ((0.0, scanned.seconds, np.arange(len(indices))),))
+    return Plan(indices, scanned.at(indices[:, 0]), ((0.0, scanned.seconds, np.arange(len(indices))),))
 
 
 def sliding(scanned: Scanned, spec: Preprocessing, window: float, step: float) -> Plan:
     """Returns the clips of sliding windows over a long video; a window averages its non-overlapping clips.
 
     The last window ends with the video, so it may start less than a step after the one before. A video shorter than
-    a window is one window. Clips that windows share are listed once.
+    a window is one window. Clips that windows share are listed once. Where the frame rate varies and `spec` asks for
+    none, the video is resampled to its average, so that windows are equally long.
 
     Args:
       scanned: the video.
@@ -98,7 +113,8 @@ def sliding(scanned: Scanned, spec: Preprocessing, window: float, step: float) -
       UserError: the window is shorter than a clip.
     """
     rate = spec.fps or scanned.fps
-    axis = frame_axis(scanned.count, scanned.fps, spec.fps)
+    wanted = spec.fps if scanned.times is None else rate
+    axis = sampling.resample(scanned.count, scanned.fps, wanted, scanned.times)
     shortest = sampling.span(spec.frames, spec.stride) if spec.frames else 1
     length = round(window * rate) if window else (spec.frames or 64) * spec.stride
     if length < shortest:
@@ -116,24 +132,7 @@ def sliding(scanned: Scanned, spec: Preprocessing, window: float, step: float) -
     rows = rows.reshape(len(starts), -1)
     spans = [(start / rate, min((start + length) / rate, scanned.seconds)) for start in starts]
     windows = tuple((*span, row) for span, row in zip(spans, rows, strict=True))
-    return Plan(indices, indices[:, 0] / scanned.fps, windows)
-
-
-def frame_axis(count: int, fps: float, wanted: float | None) -> np.ndarray:
-    """Resamples a video to another frame rate by dropping or repeating frames.
-
-    Args:
-      count: frames in the video.
-      fps: its rate.
-      wanted: the new rate; None keeps every frame.
-
-    Returns:
-      int64 indices of the frames shown at the new rate, non-decreasing, at least one.
-    """
-    if wanted is None:
-        return np.arange(count)
-    moments = max(1, int(count * wanted / fps + 1e-6))
-    return np.minimum((np.arange(moments) * (fps / wanted) + 1e-6).astype(np.int64), count - 1)
+    return Plan(indices, scanned.at(indices[:, 0]), windows)
 
 
 def _views(count: int, spec: Preprocessing, views: str | int) -> np.ndarray:
@@ -176,17 +175,23 @@ def scan(path: Path, resize: Resize, keep_bytes: int = KEEP_BYTES, flow: str | N
     kept: list[np.ndarray] | None = []
     with Video(path) as video:
         for frame in video.frames():
-            size = size or target_size(*display_size(frame), resize)
+            size = size or target_size(*video.display_size(frame), resize)
             count += 1
             if kept is not None:
-                kept.append(_for_network(scaler.rgb(frame, *size), flow))
+                kept.append(_for_network(scaler.rgb(frame, *size, video.orientation(frame)), flow))
                 if count * kept[0].nbytes > keep_bytes:
                     kept = None
         if flow:
             count -= 1
         if not count:
             raise VideoError(path, "holds one frame only, and optical flow needs two")
-        return Scanned(Path(path), count, video.fps, size, kept, flow)
+        return Scanned(Path(path), count, video.fps, size, kept, flow, video.times, _notes(video))
+
+
+def _notes(video: Video) -> tuple[str, ...]:
+    if video.streams == 1:
+        return ()
+    return (f"has {video.streams} video streams; number {video.chosen}, the default or largest, is used",)
 
 
 def scan_array(frames: np.ndarray, fps: float, resize: Resize, flow: str | None = None) -> Scanned:
@@ -260,7 +265,8 @@ def _frames(scanned: Scanned, wanted: np.ndarray) -> Iterator[tuple[int, np.ndar
     with Video(scanned.path) as video:
         for number, frame in enumerate(video.frames()):
             if number < len(wanted) and wanted[number]:
-                yield number, _for_network(scaler.rgb(frame, *scanned.size), scanned.flow)
+                rgb = scaler.rgb(frame, *scanned.size, video.orientation(frame))
+                yield number, _for_network(rgb, scanned.flow)
 
 
 def _for_network(frame: np.ndarray, flow: str | None) -> np.ndarray:

@@ -10,13 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from r23d_jax.data import video
 from r23d_jax.errors import UserError
-
-# Videos inside a folder. A file given by its own name may have any ending.
-ENDINGS = frozenset(
-    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mts "
-    ".mxf .nut .ogm .ogv .rm .rmvb .ts .vob .webm .wmv .y4m".split()
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +57,8 @@ def check_frames(frames: np.ndarray, axes: int) -> None:
 def find(arguments: Iterable[str]) -> tuple[list[VideoSource], list[str]]:
     """Expands files, folders and patterns.
 
-    Folders are searched recursively for `ENDINGS`, following links and skipping hidden files; patterns are those of
-    `glob`, including `**`. Each file is listed once, in the order of the arguments, sorted within each.
+    Folders are searched recursively for `video.ENDINGS`, following links and skipping hidden files; patterns are those
+    of `glob`, including `**`. Each file is listed once, in the order of the arguments, sorted within each.
 
     Returns:
       The videos, and a message for each argument without any.
@@ -161,7 +156,7 @@ def _matches(pattern: str) -> list[VideoSource]:
         if path.is_dir():
             # `**` matches every folder and the files in it.
             files += [] if "**" in pattern else _videos_below(path)
-        elif path.suffix.lower() in ENDINGS or Path(pattern).suffix.lower() == path.suffix.lower():
+        elif path.suffix.lower() in video.ENDINGS or Path(pattern).suffix.lower() == path.suffix.lower():
             files.append(path)
     return [VideoSource(file, file.relative_to(base)) for file in files]
 
@@ -176,5 +171,5 @@ def _videos_below(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+            if not name.startswith(".") and Path(name).suffix.lower() in video.ENDINGS:
                 yield Path(root) / name

@@ -81,6 +81,11 @@ class Reporter:
         self.problems += 1
         tqdm.write(f"error: {printable(text, sys.stderr)}", file=sys.stderr)
 
+    def notes(self, source: "VideoSource", notes: Iterable[str]) -> None:
+        """Prints what the user should know of a video to stderr, a line each; `notes` follow its name."""
+        for note in notes:
+            tqdm.write(printable(f"note: {source.path} {note}", sys.stderr), file=sys.stderr)
+
     def failed(self, source: "VideoSource", error: Exception) -> None:
         """Reports a video's error, with the file's name unless the message has it."""
         text = one_line(error)

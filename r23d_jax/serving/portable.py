@@ -10,7 +10,7 @@ from flax import nnx
 from jax import export
 
 from r23d_jax import models
-from r23d_jax.data.video import target_size
+from r23d_jax.data.scaling import target_size
 from r23d_jax.errors import UserError
 from r23d_jax.inference import clips as video_clips
 from r23d_jax.models.functional import Functional, Weights

@@ -1,12 +1,12 @@
 """What is in a built data set: counts, durations, sizes and losses, as JSON values and as a table."""
 
-import statistics
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r23d_jax.data.dataset import PARTS, VideoRecord
+import numpy as np
+
+from r23d_jax.data.dataset import PARTS, column
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import read_json
@@ -30,31 +30,61 @@ def summarise(dataset: VideoDataset) -> dict[str, Any]:
     """
     videos, files = dataset.videos, [path for path in dataset.path.rglob("*") if path.is_file()]
     report = _read(dataset.path / _REPORT)
-    found = {split: {video.splits[split] for video in videos} for split in dataset.splits}
-    parts = {split: [part for part in PARTS if part != "val" or part in found[split]] for split in found}
-    by_label: list[list[VideoRecord]] = [[] for _ in dataset.class_names]
-    for video in videos:
-        by_label[video.label].append(video)
+    facts = _Columns(dataset)
+    by_label = np.split(np.argsort(facts.label, kind="stable"), np.cumsum(np.bincount(facts.label))[:-1])
+    by_label += [np.empty(0, int)] * (len(dataset.class_names) - len(by_label))  # classes after the last with videos
+    sizes = facts.height.astype(np.int64) << 32 | facts.width
     return {
         "dataset": dataset.full_name,
         "path": str(dataset.path),
         "fingerprint": dataset.fingerprint,
+        "layout": report.get("layout", ""),
+        "leak_check": dataset.leak_check,
         "input": "RGB" if dataset.flow is None else f"{dataset.flow} optical flow",
         "config": dataset.config,
-        "frames": sum(video.num_frames for video in videos),
-        "seconds": round(sum(map(_seconds, videos)), 3),
+        "frames": int(facts.num_frames.sum(dtype=np.int64)),
+        "seconds": round(float(facts.seconds.sum()), 3),
         "classes": len(dataset.class_names),
         "shards": sum(".array_record-" in path.name for path in files),
         "bytes_on_disk": sum(path.stat().st_size for path in files),
-        **_counts(parts, videos),
-        "frames_per_video": _spread(video.num_frames for video in videos),
-        "frame_rates": _frequencies("fps", (round(video.fps, 2) for video in videos)),
-        "sizes": _frequencies("size", (f"{video.height}x{video.width}" for video in videos)),
+        **_counts(facts, np.arange(len(videos))),
+        "frames_per_video": _spread(facts.num_frames),
+        "frame_rates": _frequencies("fps", np.round(facts.fps, 2), float),
+        "sizes": _frequencies("size", sizes, lambda size: f"{size >> 32}x{size & 0xFFFFFFFF}"),
         "per_class": [
-            {"label": name, **_counts(parts, own)} for name, own in zip(dataset.class_names, by_label, strict=True)
+            {"label": name, **_counts(facts, own)} for name, own in zip(dataset.class_names, by_label, strict=True)
         ],
         "losses": {key: list(report.get(key, [])) for key in _LOSSES} | {"unreadable": dataset.unreadable},
+        "findings": _findings(report),
     }
+
+
+class _Columns:
+    """Properties of all videos as arrays [V]: `label`, `num_frames`, ..., and `parts` of each split."""
+
+    def __init__(self, dataset: VideoDataset):
+        for key in ("label", "num_frames", "height", "width", "fps", "group"):
+            setattr(self, key, column(dataset.videos, key))
+        known = self.fps > 0
+        self.seconds = np.where(known, self.num_frames / np.where(known, self.fps, 1), 0)
+        # One group of one class is one source video.
+        self.recording = np.where(self.group >= 0, self.label.astype(np.int64) << 32 | self.group, -1)
+        found = {split: dataset.videos.parts(split) for split in dataset.splits}
+        val = PARTS.index("val")
+        self.parts = {
+            split: (part, [name for name in PARTS if name != "val" or (part == val).any()])
+            for split, part in found.items()
+        }
+
+
+def _findings(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the build noticed of videos that are in the data set all the same: a text and the paths of each kind."""
+    there = report.get("findings", [])
+    kinds = [
+        {"finding": text, "paths": [one["path"] for one in there if one.get(key)]}
+        for key, text in report.get("finding_texts", {}).items()
+    ]
+    return [kind for kind in kinds if kind["paths"]]
 
 
 def table(facts: dict[str, Any]) -> str:
@@ -70,7 +100,9 @@ def table(facts: dict[str, Any]) -> str:
         f"{bytes_text(facts['bytes_on_disk'])} in {_many(facts['shards'], 'shard')}",
         f"fingerprint {facts['fingerprint']}",
         "",
+        *([facts["layout"]] if facts["layout"] else []),
         *(f"split {split}: {_side_text(sides)}" for split, sides in splits),
+        *([] if facts["leak_check"] else ["leak check off: a source video may be on both sides of a split"]),
         f"durations:   {'; '.join(durations)}",
         f"frame rates: {_list(rates)}",
         f"frames:      {_list(sizes)}, height x width",
@@ -89,6 +121,8 @@ def table(facts: dict[str, Any]) -> str:
             lines += [f"  and {len(lost) - _SHOWN:,} more (--json FILE has all)"] if len(lost) > _SHOWN else []
     if not any(facts["losses"].values()):
         lines += ["", "nothing was lost in the build"]
+    for kind in facts["findings"]:
+        lines += ["", f"{kind['finding']}: {_many(len(kind['paths']), 'video')}, {_list(kind['paths'])}"]
     return "\n".join(lines)
 
 
@@ -106,39 +140,41 @@ def _classes(facts: dict[str, Any]) -> list[str]:
             [shorten(row["label"], _NAME), f"{row['videos']:,}", *sides, *times] + [str(row["groups"])] * groups
         )
     columns: list[list[str]] = []
-    for column in zip(*rows, strict=True):
-        align, width = str.rjust if columns else str.ljust, max(map(len, column))
-        columns.append([align(cell, width) for cell in column])
+    for cells in zip(*rows, strict=True):
+        align, width = str.rjust if columns else str.ljust, max(map(len, cells))
+        columns.append([align(cell, width) for cell in cells])
     lines = ["  ".join(row) for row in zip(*columns, strict=True)]
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
 
 
-def _counts(parts: Mapping[str, Sequence[str]], videos: Sequence[VideoRecord]) -> dict[str, Any]:
-    """What is counted of the whole data set and of each class; `parts` are those of each split."""
-    sides = {split: Counter(video.splits[split] for video in videos) for split in parts}
+def _counts(facts: _Columns, chosen: np.ndarray) -> dict[str, Any]:
+    """What is counted of the whole data set and of each class; `chosen` are positions of videos."""
+    recordings = np.unique(facts.recording[chosen])
+    splits = {}
+    for split, (part, names) in facts.parts.items():
+        counts = np.bincount(part[chosen], minlength=len(PARTS)).tolist()
+        splits[split] = {name: counts[PARTS.index(name)] for name in names}
     return {
-        "videos": len(videos),
-        "splits": {split: {part: sides[split][part] for part in parts[split]} for split in parts},
-        "duration": _spread(map(_seconds, videos)),
-        # Source videos, where the names say them: one group of one class.
-        "groups": len({(video.label, video.group) for video in videos if video.group >= 0}),
+        "videos": len(chosen),
+        "splits": splits,
+        "duration": _spread(facts.seconds[chosen]),
+        "groups": int((recordings >= 0).sum()),
     }
 
 
-def _seconds(video: VideoRecord) -> float:
-    return video.num_frames / video.fps if video.fps > 0 else 0.0
+def _spread(values: np.ndarray) -> dict[str, float]:
+    values = values if len(values) else np.zeros(1, np.int64)
+    found = {"least": values.min(), "median": np.median(values), "most": values.max()}
+    return {key: round(value.item(), 3) for key, value in found.items()}
 
 
-def _spread(values: Iterable[float]) -> dict[str, float]:
-    values = sorted(values) or [0]
-    found = {"least": values[0], "median": statistics.median(values), "most": values[-1]}
-    return {key: round(value, 3) for key, value in found.items()}
-
-
-def _frequencies(name: str, values: Iterable[Any]) -> list[dict[str, Any]]:
+def _frequencies(name: str, values: np.ndarray, shown: Callable[[Any], Any]) -> list[dict[str, Any]]:
     """How many videos have each value, the most frequent first."""
-    ordered = sorted(Counter(values).items(), key=lambda item: (-item[1], item))
-    return [{name: value, "videos": count} for value, count in ordered]
+    counts = [
+        (shown(value), count)
+        for value, count in zip(*map(np.ndarray.tolist, np.unique(values, return_counts=True)), strict=True)
+    ]
+    return [{name: value, "videos": count} for value, count in sorted(counts, key=lambda item: (-item[1], item[0]))]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw
 
-from r23d_jax.data.video import Scaler, Video, display_size, target_size
+from r23d_jax.data import timing
+from r23d_jax.data.scaling import Scaler, target_size
+from r23d_jax.data.video import Video
 from r23d_jax.errors import UserError
 from r23d_jax.inference import cam, runner
 from r23d_jax.inference.classifier import Classifier, Prediction, top_labels
@@ -24,6 +26,8 @@ ENDINGS = (".mp4", ".gif")
 _LABELS = 3
 _SHORT_SIDE = (240, 480)  # small enough to encode quickly, large enough for the labels to be read
 _GIF_SHORT_SIDE, _GIF_FPS, _GIF_FRAMES = 200, 12.5, 1500
+_GIF_GAP = 0.064  # seconds at least between frames of a variable rate: up to 15 a second, as of a constant one
+_TICKS = 90_000  # a second, of time stamps in an MP4 of variable rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +57,23 @@ class Heat:
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
-def write(path: Path, video: Path, fps: float, segments: Sequence[Segment], heat: Heat | None = None) -> None:
+def write(
+    path: Path,
+    video: Path,
+    fps: float,
+    segments: Sequence[Segment],
+    heat: Heat | None = None,
+    times: np.ndarray | None = None,
+) -> None:
     """Writes the annotated copy, without sound, whole or not at all.
 
     Args:
-      path: `.mp4` (H.264) or `.gif` (short videos: at most 12.5 frames a second and 1500 frames).
+      path: `.mp4` (H.264) or `.gif` (short videos: about 12.5 frames a second at most and 1500 frames).
       video: the file to annotate.
-      fps: its frame rate.
+      fps: its average frame rate.
       segments: in order; the last one that has begun is shown.
       heat: drawn over the frames, under the labels.
+      times: seconds from the first frame to each, float [frames], ascending; None where the rate is constant.
 
     Raises:
       UserError: another ending, the video itself, a video too long for a GIF, or a `VideoError`.
@@ -73,13 +85,13 @@ def write(path: Path, video: Path, fps: float, segments: Sequence[Segment], heat
     gif = path.suffix.lower() == ".gif"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix.lower()}")
-    every = max(1, round(fps / _GIF_FPS)) if gif else 1
-    frames = _annotated(video, fps, segments, heat, (_GIF_SHORT_SIDE,) * 2 if gif else _SHORT_SIDE, every)
+    times = _Times(fps, times)
+    frames = _annotated(video, times, segments, heat, (_GIF_SHORT_SIDE,) * 2 if gif else _SHORT_SIDE, gif)
     try:
         if gif:
-            _write_gif(temporary, frames, fps / every, path)
+            _write_gif(temporary, frames, times, path)
         else:
-            _write_mp4(temporary, frames, fps)
+            _write_mp4(temporary, frames, times)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -95,7 +107,8 @@ def write_prediction(path: Path, prediction: Prediction, clf: Classifier, with_h
     ]
     result = prediction.result
     heat = class_heat(clf, result, int(np.argmax(prediction.scores))) if with_heat else None
-    write(path, result.source.path, result.scanned.fps, segments, heat)
+    scanned = result.scanned
+    write(path, result.source.path, scanned.fps, segments, heat, scanned.frame_times)
 
 
 def class_heat(network: Classifier, result: VideoResult, label: int) -> Heat:
@@ -119,7 +132,7 @@ def class_heat(network: Classifier, result: VideoResult, label: int) -> Heat:
     peaks = maps.max(axis=(2, 3), keepdims=True)
     maps = np.divide(maps, np.sqrt(peaks), out=np.zeros_like(maps), where=peaks > 0)
     spec, fps = network.card.preprocessing, result.scanned.fps
-    step = max(1, round(spec.stride * fps / (spec.fps or fps)))
+    step = None if result.scanned.times is not None else max(1, round(spec.stride * fps / (spec.fps or fps)))
     clip_of, place_of = _clips_by_frame(result.plan.indices, result.scanned.count, step)
     offset = tuple(getattr(network.model, "map_offset", (0.0, 0.0, 0.0)))
     # In pixels after the card's resize, which may differ from those decoded.
@@ -158,40 +171,80 @@ def blend(frame: np.ndarray, heat: np.ndarray, box: tuple[float, float, float, f
     return result
 
 
-def _clips_by_frame(indices: np.ndarray, count: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+def _clips_by_frame(indices: np.ndarray, count: int, step: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Returns for each frame of the file a clip with it and its place in the clip, -1 where there is none.
 
     Args:
       indices: int [clips, T], frames of the file.
       count: frames of the file.
-      step: frames of the file that a clip's last frame stands for; the others stand for all up to the next one.
+      step: frames of the file that a clip's last frame stands for; the others stand for all up to the next one. None
+        for as many as the one before it, where the rate varies.
     """
     clip_of, place_of = np.full(count, -1), np.full(count, -1)
     for row, clip in enumerate(indices):
         falls = np.flatnonzero(np.diff(clip) < 0)
         clip = clip[: falls[0] + 1] if len(falls) else clip  # a short video that is looped: its first round
-        ends = np.append(clip[1:], clip[-1] + step)
+        last = step or max(1, clip[-1] - clip[-2] if len(clip) > 1 else 1)
+        ends = np.append(clip[1:], clip[-1] + last)
         for place, (first, end) in enumerate(zip(clip, ends, strict=True)):
             clip_of[first:end], place_of[first:end] = row, place
     return clip_of, place_of
 
 
-def _annotated(video, fps, segments, heat, short_sides, every) -> Iterator[np.ndarray]:
-    """Yields every `every`-th frame, annotated: uint8 [H, W, 3] of even height and width."""
+class _Times:
+    """When the frames of a video are shown, in seconds: by their number, or by their times where the rate varies."""
+
+    def __init__(self, fps: float, times: np.ndarray | None):
+        self.fps, self._times = fps, times
+        self._every = max(1, round(fps / _GIF_FPS))  # frame of a constant rate is shown in a GIF
+
+    @property
+    def vary(self) -> bool:
+        return self._times is not None
+
+    def __getitem__(self, number: int) -> float:
+        if self._times is None:
+            return number / self.fps
+        count = len(self._times)  # a file that has grown goes on at its average rate
+        end = timing.end_of(self._times, self.fps)
+        return float(self._times[number]) if number < count else end + (number - count) / self.fps
+
+    def end_of_thinned(self, last: int) -> float:
+        """Returns when the last frame shown in a GIF is over."""
+        return max(self[last + 1], timing.end_of(self._times, self.fps)) if self.vary else self[last + self._every]
+
+    def thinned(self) -> Callable[[int], bool]:
+        """Returns which frames, asked for in order, are shown in a GIF."""
+        shown = -np.inf
+
+        def is_shown(number):
+            nonlocal shown
+            if not self.vary:
+                return number % self._every == 0
+            due = self[number] - shown >= _GIF_GAP
+            shown = self[number] if due else shown
+            return due
+
+        return is_shown
+
+
+def _annotated(video, times, segments, heat, short_sides, thin) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the frames' numbers and annotated pictures, uint8 [H, W, 3] of even height and width; all, or fewer."""
     scaler, size, panels = Scaler(), None, {}
+    is_shown = times.thinned() if thin else lambda number: True
     with Video(video) as opened:
         for number, decoded in enumerate(opened.frames()):
-            if number % every:
+            if not is_shown(number):
                 continue
-            size = size or _shown_size(*display_size(decoded), *short_sides)
-            frame = scaler.rgb(decoded, *size)
+            size = size or _shown_size(*opened.display_size(decoded), *short_sides)
+            frame = scaler.rgb(decoded, *size, opened.orientation(decoded))
             found = heat.at(number) if heat else None
             if found is not None:
                 frame = blend(frame, found, heat.box)
-            index = _segment_at(segments, number / fps)
+            index = _segment_at(segments, times[number])
             if index not in panels:
                 panels = {index: _panel(segments[index], *size)}  # segments come in order: one is enough
-            yield np.concatenate([frame, panels[index]])
+            yield number, np.concatenate([frame, panels[index]])
 
 
 def _shown_size(height: int, width: int, smallest: int, largest: int) -> tuple[int, int]:
@@ -224,30 +277,38 @@ def _panel(segment: Segment, height: int, width: int) -> np.ndarray:
     return np.asarray(panel)
 
 
-def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
-    rate = Fraction(min(max(fps, 1.0), 240.0)).limit_denominator(10_000)
+def _write_mp4(path: Path, frames: Iterator[tuple[int, np.ndarray]], times: _Times) -> None:
+    rate = Fraction(min(max(times.fps, 1.0), 240.0)).limit_denominator(10_000)
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = None
-        for frame in frames:
+        for number, picture in frames:
             if stream is None:
                 stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
-                stream.height, stream.width = frame.shape[:2]
+                stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuv420p"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+                if times.vary:
+                    stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS)
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            if times.vary:
+                frame.time_base, frame.pts = Fraction(1, _TICKS), round(times[number] * _TICKS)
+                frame.duration = round(times[number + 1] * _TICKS) - frame.pts
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
-def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float, wanted: Path) -> None:
-    images = []
-    for frame in frames:
+def _write_gif(path: Path, frames: Iterator[tuple[int, np.ndarray]], times: _Times, wanted: Path) -> None:
+    images, starts = [], []
+    for number, frame in frames:
         if len(images) == _GIF_FRAMES:
             raise UserError(
-                f"{wanted}: the video is longer than the {_GIF_FRAMES / fps:.0f} s that a GIF is good for; "
+                f"{wanted}: the video is longer than the {times[number]:.0f} s that a GIF is good for; "
                 f"write {wanted.with_suffix('.mp4').name}"
             )
         # The fastest method: the others take longer than decoding and drawing.
         images.append(Image.fromarray(frame).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
+        starts.append(times[number])
+        last = number
     # GIF counts in hundredths of a second, so the frames differ by one of them to keep the time.
-    times = [10 * round(100 * number / fps) for number in range(len(images) + 1)]
-    durations = [max(20, after - before) for before, after in zip(times[:-1], times[1:], strict=True)]
+    moments = [10 * round(100 * moment) for moment in (*starts, times.end_of_thinned(last))]
+    durations = [max(20, after - before) for before, after in zip(moments[:-1], moments[1:], strict=True)]
     images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -22,6 +22,7 @@ from r23d_jax.errors import UserError
 from r23d_jax.training import log as log_files
 from r23d_jax.training.checkpoints import Checkpoints
 from r23d_jax.weights import checkpoint, importing, readers
+from tfds_ucf101 import config as builds
 from tfds_ucf101 import sources
 
 # --- videos ---------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def nobody():
             os.seteuid(0)
 
 
-VERSION = "tfds_ucf101/rgb/1.0.0"
+VERSION = "tfds_ucf101/rgb/1.1.0"
 
 
 def built(folder):
@@ -127,7 +128,7 @@ def listed(folder):
 
 
 def scan(folder):
-    sources.scan(folder, use_lists="auto", classes=(), subset=False)
+    sources.scan(folder, builds.DEFAULT, folder / "unpacked")
 
 
 def labels_file(folder):
@@ -222,7 +223,7 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
     folder = built(tmp_path) / VERSION
     index = json.loads((folder / "videos.json").read_text())
     for name in ("../tfds_ucf101-videos.array_record-00000-of-00001", "/etc/x.array_record-00000-of-00001"):
-        wrong = {**index, "shards": {**index["shards"], name: {"bytes": 1}}}
+        wrong = {**index, "shards": {**index["shards"], name: {"bytes": 1, "records": 1}}}
         (folder / "videos.json").write_text(json.dumps(wrong))
         with pytest.raises(UserError, match=r"videos.json: not an index of this version \(shard '"):
             VideoDataset.open(tmp_path / "data")

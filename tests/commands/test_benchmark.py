@@ -63,7 +63,7 @@ def test_one_part_alone(shell, data_dir):
     status, out, _ = shell(*SMALL, f"--config.dataset.data_dir={data_dir}", "--only", "loader", "--json", "-")
     result = json.loads(out)
     assert status == 0 and result["loader_clips_per_s"] > 0 and result["train_clips_per_s"] is None
-    assert result["dataset"] == "tfds_ucf101/rgb/1.0.0"
+    assert result["dataset"] == "tfds_ucf101/rgb/1.1.0"
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import io
 import json
 import wave
 
+import av
 import jax
 import numpy as np
 import pytest
 from fake_videos import LABELS, write_checkpoint, write_video
 
-from r23d_jax import models, predict
+from r23d_jax import features, models, predict
 from r23d_jax.data import flow
 from r23d_jax.data import video as videos
 from r23d_jax.data.video import read_rgb
@@ -306,3 +307,23 @@ def test_bars_and_names_for_any_terminal():
     assert console.bar(0.5, 9, ascii_only) == "####" and console.bar(0, 9, utf8) == ""
     assert console.printable("é\x1b[1m\udcff", ascii_only) == "\\xe9\\x1b[1m\\udcff"
     assert console.printable("é", utf8) == "é"
+
+
+@pytest.mark.parametrize("command", ["predict", "features"])
+def test_several_streams_are_said_once(run, folder, tmp_path, command):
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("ffv1", rate=10) for _ in range(2)]
+        for stream, size in zip(streams, ((48, 64), (96, 128)), strict=True):
+            stream.height, stream.width, stream.pix_fmt = *size, "bgr0"
+            stream.disposition = av.stream.Disposition(0)
+        for stream in streams:
+            picture = np.zeros((stream.height, stream.width, 3), np.uint8)
+            for _ in range(5):
+                frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="bgr0")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    main, more = (predict.main, ()) if command == "predict" else (features.main, ("--out", tmp_path / "f"))
+    status, _, err = run(main, "--checkpoint", folder, path, *more)
+    assert status == 0
+    assert err == f"note: {path} has 2 video streams; number 2, the default or largest, is used\n"

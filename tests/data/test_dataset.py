@@ -70,7 +70,7 @@ def test_clips_in_memory_train_and_are_all_evaluated(run):
     wanted = [video.name for video in dataset.videos if video.splits["folds"] == "val"]
     assert Predictions.load(workdir / "predictions.npz").names.tolist() == wanted
     assert results["split"] == "folds" and results["part"] == "val"
-    assert "val videos of split folds" in results["protocol"]
+    assert "val videos of split folds" in results["protocol"] and "leak" not in results["protocol"]
     assert recorded(workdir)[1] == "1"
     assert "clip04" in (workdir / "report.html").read_text()  # with the frames of the data set that was given
     assert "No frames and activation maps" not in (workdir / "report.html").read_text()
@@ -84,6 +84,14 @@ def test_the_best_by_validation_is_tested(run, tmp_path):
     assert names == [video.name for video in dataset.videos if video.splits["folds"] == "test"]
     assert results["part"] == "test"
     assert "test videos of split folds; best checkpoint by top1 on the val videos" in results["protocol"]
+
+
+def test_a_result_says_that_the_leak_check_was_off(run, tmp_path):
+    dataset, config, workdir, _ = run
+    open_set = dataclasses.replace(dataset)
+    open_set.leak_check = False
+    results = evaluate_checkpoint(config, tmp_path, source=workdir, dataset=open_set).results
+    assert results["protocol"].endswith("; leak check off")
 
 
 def test_another_content_is_not_resumed(run):

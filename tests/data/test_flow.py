@@ -2,20 +2,21 @@
 
 import hashlib
 import json
-import shutil
 
 import cv2
 import numpy as np
 import pytest
-from building import SMALL, build, read, read_index, write_folder, write_video
+from building import SMALL, build, media, read, read_index, write_folder, write_video
 
 from r23d_jax.data import flow, records
 from r23d_jax.data.video import VideoError, read_rgb
 from r23d_jax.errors import UserError
 from r23d_jax.inference import clips as video_clips
 from r23d_jax.weights.families import vmz
-from tfds_ucf101 import cache, frames
-from tfds_ucf101.stored import FrameOptions, StoredVideo
+from tfds_ucf101 import frames
+from tfds_ucf101.layouts.frames import one_video
+from tfds_ucf101.layouts.tree import Folder
+from tfds_ucf101.stored import FrameOptions
 from tfds_ucf101.tfds_ucf101_dataset_builder import Builder
 
 DIRECT = {
@@ -87,17 +88,17 @@ def test_records_hold_what_opencv_gives(built, folder, algorithm):
 
 
 def test_metadata_say_what_it_is(built):
-    index = read_index(built / "tfds_ucf101/tvl1/1.0.0")
+    index = read_index(built / "tfds_ucf101/tvl1/1.1.0")
     assert index["config"]["flow"] == "tvl1"
     details = index["flow_details"]
     assert details["algorithm"] == "tvl1" and details["library"] == f"OpenCV {cv2.__version__}"
     assert details["parameters"]["lambda_"] == 0.15 and details["bound"] == 20
-    assert json.loads((built / "tfds_ucf101/tvl1/1.0.0/metadata.json").read_text())["flow"] == details
-    fingerprints = {read_index(built / f"tfds_ucf101/{name}/1.0.0")["fingerprint"] for name in DIRECT}
+    assert json.loads((built / "tfds_ucf101/tvl1/1.1.0/metadata.json").read_text())["flow"] == details
+    fingerprints = {read_index(built / f"tfds_ucf101/{name}/1.1.0")["fingerprint"] for name in DIRECT}
     assert len(fingerprints) == 3
-    examples = read(built / "tfds_ucf101/tvl1/1.0.0")
+    examples = read(built / "tfds_ucf101/tvl1/1.1.0")
     assert all(len(example["frames"]) == example["num_frames"] for example in examples)
-    assert sorted(path.name for path in built.iterdir()) == ["tfds_ucf101"]  # no cache stays behind
+    assert sorted(path.name for path in built.iterdir()) == ["tfds_ucf101"]  # nothing unfinished stays behind
 
 
 def test_named_configs():
@@ -108,46 +109,11 @@ def test_named_configs():
     }
 
 
-def test_a_restarted_build_computes_nothing_again(folder, tmp_path, monkeypatch):
-    keys = {"name": "again", "size": [24, 33], "flow": "dis"}
-    shutil.copytree(folder, tmp_path / "in")
-    broken = tmp_path / "in/videos/Jump/v_Jump_g03_c01.avi"
-    broken.write_bytes(b"no video")
-    with pytest.raises(UserError, match="unreadable videos: 1"):
-        build(tmp_path / "in", tmp_path / "out", keys)
-    kept = sorted((tmp_path / "out" / cache.FOLDER).glob("*/*.npz"))
-    assert len(kept) == 4
-    kept[0].write_bytes(kept[0].read_bytes()[:-30])  # cut off
-    data = bytearray(kept[1].read_bytes())
-    data[300] ^= 1
-    kept[1].write_bytes(data)
-
-    computed, original = [], frames._encode
-    monkeypatch.setattr(frames, "_encode", lambda path, options: computed.append(path) or original(path, options))
-    write_video(broken, 7)
-    result = build(tmp_path / "in", tmp_path / "out", keys)
-    assert len(computed) == 3 and broken in computed  # the new one and the two that were damaged
-    anew = build(tmp_path / "in", tmp_path / "anew", keys)
-    assert read_index(result)["fingerprint"] == read_index(anew)["fingerprint"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["tfds_ucf101"]
-
-
-def test_what_decides_the_result_decides_the_key(tmp_path):
-    one, other = tmp_path / "one.avi", tmp_path / "other.avi"
-    for path in (one, other):
-        path.write_bytes(b"the same")
-    assert len({cache.key([one], ["tvl1"]), cache.key([one], ["dis"]), cache.key([other], ["dis"])}) == 3
-    video = StoredVideo([b"a", b"", b"ccc"], 29.97, 2, 3, 4, 5, 7)
-    cache.save(str(tmp_path / "kept"), "k", video)
-    assert cache.load(str(tmp_path / "kept"), "k") == video
-    assert cache.load(str(tmp_path / "kept"), "other") is None
-
-
 def test_one_frame_has_no_flow(tmp_path):
     write_video(tmp_path / "one.avi", 0, 1)
     options = FrameOptions((24, 33), 90, 1, 25.0, "dis")
     with pytest.raises(VideoError, match="too short: 1 frame, optical flow needs 2"):
-        frames.encode(str(tmp_path / "one.avi"), options)
+        frames.encode(media(tmp_path / "one.avi"), options)
     with pytest.raises(VideoError, match="one frame only"):
         video_clips.scan(tmp_path / "one.avi", (24, 33), flow="dis")
 
@@ -156,7 +122,7 @@ def test_images_of_a_folder(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (3, 24, 33, 3), np.uint8)
     for number, picture in enumerate(pictures):
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture[..., ::-1])
-    stored = frames.encode(str(tmp_path), FrameOptions((24, 33), 90, 1, 12.0, "farneback"))
+    stored = frames.encode(media(tmp_path), FrameOptions((24, 33), 90, 1, 12.0, "farneback"))
     assert (len(stored.frames), stored.fps, stored.height, stored.width) == (2, 12.0, 24, 33)
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
     first = flow.quantise(DIRECT["farneback"](grey[0], grey[1]))
@@ -187,9 +153,63 @@ def test_unknown_algorithm(keys, message, tmp_path):
 
 
 def test_fingerprint_is_of_the_pictures(built):
-    index = read_index(built / "tfds_ucf101/dis/1.0.0")
-    example = read(built / "tfds_ucf101/dis/1.0.0")[0]
+    index = read_index(built / "tfds_ucf101/dis/1.1.0")
+    example = read(built / "tfds_ucf101/dis/1.1.0")[0]
     digest = hashlib.sha256()
     for picture in example["frames"]:
         digest.update(len(picture).to_bytes(8, "little") + picture)
     assert digest.hexdigest() == index["videos"][0]["sha256"]
+
+
+def test_flow_pictures_are_stored_as_they_are(tmp_path):
+    """mmaction2's rawframes: frames, and the flow of each to the next as grey pictures, x and y apart."""
+    rng, made = np.random.default_rng(0), {}
+    for name in ("Jump", "Run"):
+        for group in (1, 8):
+            video = tmp_path / f"in/rawframes/{name}/v_{name}_g{group:02d}_c01"
+            video.mkdir(parents=True)
+            made[f"{name}/{video.name}"] = fields = rng.integers(0, 256, (4, 24, 33, 2), np.uint8)
+            for number in range(5):
+                cv2.imwrite(str(video / f"img_{number + 1:05d}.jpg"), np.zeros((24, 33, 3), np.uint8))
+            for number, field in enumerate(fields, 1):
+                cv2.imwrite(str(video / f"flow_x_{number:05d}.png"), field[..., 0])
+                cv2.imwrite(str(video / f"flow_y_{number:05d}.png"), field[..., 1])
+    keys = {"name": "pictures", "size": [24, 33], "flow": "tvl1", "flow_files": True, "fps": 12}
+    folder = build(tmp_path / "in", tmp_path / "out", keys)
+    dataset = records.VideoDataset.open(tmp_path / "out", "tfds_ucf101/pictures")
+    assert (dataset.flow, dataset.num_channels, dataset.canvas) == ("tvl1", 2, (24, 33))
+    for position, video in enumerate(dataset.videos):
+        out = np.empty((4, 24, 33, 2), np.uint8)
+        dataset.decode(position, range(4), out)
+        np.testing.assert_array_equal(out, made[video.name])
+    details = json.loads((folder / "videos.json").read_text())["flow_details"]
+    assert details == {"algorithm": "tvl1", "library": "pictures of the input", "bound": 20.0}
+    rgb = build(tmp_path / "in", tmp_path / "out", SMALL)
+    assert {video.num_frames for video in records.VideoDataset.open(tmp_path / "out", "tfds_ucf101/small").videos} == {
+        5
+    }
+    notes = json.loads((rgb / "build_report.json").read_text())["notes"]
+    assert any("optical flow lies beside the frames and is not used" in note for note in notes), notes
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda video: cv2.imwrite(str(video / "flow_y_2.png"), np.zeros((9, 9), np.uint8)),
+            "flow_y_2.png of 9x9, the",
+        ),
+        (lambda video: (video / "flow_x_2.png").write_bytes(b"no picture"), "holds flow_x_2.png, which"),
+    ],
+)
+def test_flow_pictures_that_do_not_fit(tmp_path, spoil, message):
+    for number in (1, 2):
+        for axis in "xy":
+            cv2.imwrite(str(tmp_path / f"flow_{axis}_{number}.png"), np.zeros((24, 33), np.uint8))
+    spoil(tmp_path)
+    options = FrameOptions((24, 33), 90, 1, 25.0, "tvl1", flow_files=True)
+    with pytest.raises(VideoError, match=message):
+        frames.encode(one_video(Folder(tmp_path), flow_files=True), options)
+    with pytest.raises(VideoError, match="holds no optical flow as pictures, and the config asks for flow_files"):
+        write_video(tmp_path / "a.avi", 0, 3)
+        frames.encode(media(tmp_path / "a.avi"), options)

@@ -7,23 +7,20 @@ import av
 import numpy as np
 import pytest
 import simplejpeg
+from odd_videos import psnr, scene
 from paths import REAL
 from PIL import Image
 
 from r23d_jax.data import video
-from r23d_jax.data.video import Scaler, Video, VideoError, probe, read_rgb, target_size
+from r23d_jax.data.orientation import UPRIGHT
+from r23d_jax.data.scaling import Scaler, target_size
+from r23d_jax.data.video import Video, VideoError, probe, read_rgb
 from tfds_ucf101 import frames as stored_frames
+from tfds_ucf101.media import VideoFile
 from tfds_ucf101.stored import FrameOptions
 
 CLIPS = REAL / "clips"
 needs_real = pytest.mark.skipif(not CLIPS.is_dir(), reason=f"{CLIPS} is not there: real clips are not in the project")
-
-
-def scene(t: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """uint8 [height, width, 3]: smooth colours that differ from frame to frame and corner to corner."""
-    y, x = np.mgrid[:height, :width]
-    waves = [np.sin(x / 19 + t / 3), np.sin(y / 13 - t / 5), np.sin((x + y) / 31 + t / 7)]
-    return np.stack([127 + 110 * wave for wave in waves], -1).round().astype(np.uint8)
 
 
 def write_video(path, count=6, codec="mpeg4", pixels="yuv420p", size=(48, 64), times=None, matrix=None, span=None):
@@ -52,10 +49,6 @@ def write_video(path, count=6, codec="mpeg4", pixels="yuv420p", size=(48, 64), t
     return path
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return 10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(np.float64) - b) ** 2)))
-
-
 @pytest.mark.parametrize(
     "resize, expected",
     [(None, (240, 320)), ((128, 171), (128, 171)), (256, (256, 341)), (120, (120, 160)), (1, (1, 1))],
@@ -78,7 +71,7 @@ def test_every_frame_in_order(tmp_path, name, codec):
         assert psnr(frame, scene(t)) > 27
         assert np.argmin([-psnr(frame, scene(other)) for other in range(12)]) == t
     info = probe(path)
-    assert (info.height, info.width, info.rotation, info.fps) == (48, 64, 0, pytest.approx(25))
+    assert (info.height, info.width, info.orientation, info.fps) == (48, 64, UPRIGHT, pytest.approx(25))
 
 
 def test_variable_rate_keeps_every_frame(tmp_path):
@@ -119,7 +112,7 @@ def test_colours_agree_with_the_plain_path(tmp_path, codec, pixels, matrix, span
     Image.fromarray(exact).save(buffer, "JPEG", quality=90)
     plain = simplejpeg.decode_jpeg(buffer.getvalue())
     options = FrameOptions(size, 90, 1, 25.0)
-    ours = simplejpeg.decode_jpeg(stored_frames.encode(str(path), options).frames[0])
+    ours = simplejpeg.decode_jpeg(stored_frames.encode(VideoFile(str(path)), options).frames[0])
     assert ours.shape == (*size, 3)
     # An odd width moves swscale's chroma by up to half a sample of it, at the right edge.
     assert psnr(ours, exact) > (32 if size[1] % 2 else 38)
@@ -140,7 +133,7 @@ def test_jpeg_is_a_function_of_the_picture(tmp_path):
             planes = Scaler().planes(frame, 64, 64)
             direct = [np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[:, : p.width] for p in frame.planes]
             assert all(np.array_equal(a, b) for a, b in zip(planes, direct, strict=True))
-    forward = stored_frames.encode(str(path), options).frames
+    forward = stored_frames.encode(VideoFile(str(path)), options).frames
     with av.open(str(path)) as source, av.open(str(tmp_path / "b.avi"), "w", format="avi") as twin:
         stream = twin.add_stream_from_template(source.streams.video[0])
         packets = [bytes(packet) for packet in source.demux(video=0) if packet.size]
@@ -148,7 +141,7 @@ def test_jpeg_is_a_function_of_the_picture(tmp_path):
             packet = av.Packet(data)
             packet.stream, packet.pts, packet.dts, packet.time_base = stream, t, t, Fraction(1, 25)
             twin.mux(packet)
-    backward = stored_frames.encode(str(tmp_path / "b.avi"), options).frames
+    backward = stored_frames.encode(VideoFile(str(tmp_path / "b.avi")), options).frames
     assert len(set(forward)) == 5
     assert forward == backward[::-1]
 
@@ -157,11 +150,11 @@ def test_jpeg_is_a_function_of_the_picture(tmp_path):
 def test_jpeg_does_not_depend_on_what_the_memory_held(tmp_path, size):
     path = write_video(tmp_path / "a.avi", 6, "mpeg4")
     options = FrameOptions(size, 90, 1, 25.0)
-    first = stored_frames.encode(str(path), options).frames
+    first = stored_frames.encode(VideoFile(str(path)), options).frames
     for value in range(0, 256, 51):
         held = [np.full(n, value, np.uint8) for n in range(300, 3000, 10)]  # what later buffers are made of
         del held
-        assert stored_frames.encode(str(path), options).frames == first
+        assert stored_frames.encode(VideoFile(str(path)), options).frames == first
     plane = np.arange(size[0] * size[1], dtype=np.uint8).reshape(size)
     kept = stored_frames._with_even_surroundings(plane)
     assert np.array_equal(kept, plane)
@@ -262,7 +255,7 @@ def test_real_rotations():
         # The flag is the clockwise turn that a player makes.
         means[degrees] = psnr(frames[0], np.rot90(raw, -degrees // 90))
         options = FrameOptions((64, 64), 90, 1, 25.0)
-        kept = stored_frames.encode(str(path), options)
+        kept = stored_frames.encode(VideoFile(str(path)), options)
         assert (kept.source_height, kept.source_width) == size
         small = np.asarray(Image.fromarray(frames[0]).resize((64, 64), Image.BILINEAR))
         assert psnr(simplejpeg.decode_jpeg(kept.frames[0]), small) > 28

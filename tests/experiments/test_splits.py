@@ -39,11 +39,13 @@ def test_one_split_has_no_spread(tmp_path):
 
 def rename(folder, names, parts):
     """Gives a built data set other splits, and other parts in them."""
-    index = json.loads((folder / "videos.json").read_text())
-    index["splits"] = list(names.values())
-    for video in index["videos"]:
-        video["splits"] = {names[old]: parts.get(its, its) for old, its in video["splits"].items() if old in names}
-    (folder / "videos.json").write_text(json.dumps(index))
+
+    def change(index):
+        index["splits"] = list(names.values())
+        for video in index["videos"]:
+            video["splits"] = {names[old]: parts.get(its, its) for old, its in video["splits"].items() if old in names}
+
+    fake_data.change(folder, change)
 
 
 def test_all_is_every_split_that_the_data_set_has(tmp_path, monkeypatch):

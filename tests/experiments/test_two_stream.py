@@ -28,7 +28,7 @@ SMALL = (*fake_data.TINY, "arch=f_r2d_18", "steps=2", "lr=0.05", "freeze_backbon
 def workdir(path, stream, seed=0, **results):
     """A workdir with predictions; `seed` draws them."""
     found = fake_run.predictions(CLASSES, per_class=5, right=0.6, seed=seed, clips=2 + seed)
-    facts = {"rgb": ("rgb", "r", "tfds_ucf101/rgb/1.0.0"), "flow": ("flow (tvl1)", "f", "tfds_ucf101/flow/1.0.0")}
+    facts = {"rgb": ("rgb", "r", "tfds_ucf101/rgb/1.1.0"), "flow": ("flow (tvl1)", "f", "tfds_ucf101/flow/1.1.0")}
     kind, fingerprint, dataset = facts[stream]
     fields = {"input": kind, "dataset_fingerprint": fingerprint, "dataset": dataset, "arch": f"{stream}net"}
     return fake_run.write(path, found, **(fields | results))
@@ -232,7 +232,7 @@ def test_one_command_trains_both_streams_and_fuses_them(pair):
     alone = [json.loads((folder / name / "results.json").read_text()) for name in ("rgb", "flow")]
     assert results["videos_evaluated"] == results["videos_expected"] == 6
     assert [part["top1"] for part in results["streams"]] == [part["top1"] for part in alone]
-    assert results["dataset"] == "tfds_ucf101/rgb/1.0.0 + tfds_ucf101/flow/1.0.0" and results["step"] == 2
+    assert results["dataset"] == "tfds_ucf101/rgb/1.1.0 + tfds_ucf101/flow/1.1.0" and results["step"] == 2
     assert results["input"] == "rgb + flow (tvl1)" and f"top1 {results['top1']:.4f}" in said
     rates = [json.loads((folder / name / "config.json").read_text())["config"]["lr"] for name in ("rgb", "flow")]
     assert rates == [0.05, 0.03]  # one override for both, one for one

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import apache_beam as beam
 import av
+import fake_data
 import numpy as np
 import tensorflow_datasets as tfds
 
 from tfds_ucf101 import config
+from tfds_ucf101.layouts.frames import one_video
+from tfds_ucf101.layouts.tree import Folder
+from tfds_ucf101.media import Media, VideoFile
 from tfds_ucf101.tfds_ucf101_dataset_builder import Builder
 
 IN_MEMORY = ["--direct_num_workers=1", "--direct_running_mode=in_memory"]
@@ -43,10 +47,17 @@ def write_folder(root: Path, groups=GROUPS, classes=("Jump", "Run")) -> Path:
     return root
 
 
-def build(root: Path | None, out: Path, keys: dict | str, **download) -> Path:
+def media(path: Path) -> Media:
+    """The video in a file, or in the pictures of a folder."""
+    if path.is_dir():
+        return one_video(Folder(path), flow_files=False)
+    return VideoFile(str(path))
+
+
+def build(root: Path | None, out: Path, keys: dict | str, file_format: str | None = None, **download) -> Path:
     """Builds in this process and returns the folder of the result."""
     chosen = config.VideoConfig(**keys) if isinstance(keys, dict) else keys
-    builder = Builder(data_dir=out, config=chosen)
+    builder = Builder(data_dir=out, config=chosen, file_format=file_format)
     options = beam.options.pipeline_options.PipelineOptions(IN_MEMORY)
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=root, beam_options=options, **download)
@@ -60,4 +71,5 @@ def read(folder: Path) -> list[dict]:
 
 
 def read_index(folder: Path) -> dict:
-    return json.loads((folder / "videos.json").read_text())
+    """The index's head, and in "videos" an object for every video."""
+    return json.loads((folder / "videos.json").read_text()) | {"videos": fake_data.entries(folder)}

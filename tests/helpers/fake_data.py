@@ -4,8 +4,10 @@ Neither Beam nor TensorFlow is imported. The frames of a video are a fixed rando
 pixel a frame, so that no two frames of a video are alike.
 """
 
+import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 import simplejpeg
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_generated_pb2 as proto
+
+from r23d_jax.data import index
 
 # Overrides of a config for a network of one narrow block a stage, and for a run of it of some seconds. Tests that
 # use the same find its programs in the compilation cache.
@@ -61,7 +65,8 @@ def write(
     flow: str | None = None,
     options: str = "group_size:1,uncompressed",
     seed: int = 0,
-    version: str = "1.0.0",
+    version: str = "1.1.0",
+    index_format: int = index.FORMAT,
 ) -> Path:
     """Writes a data set and returns its folder, `data_dir/tfds_ucf101/<config>/<version>`.
 
@@ -77,6 +82,8 @@ def write(
       flow: name of an algorithm: the records are optical flow, grey PNG images with x above y.
       options: of the ArrayRecord writer.
       seed: changes the pixels, and the order of the records.
+      version: of the builder.
+      index_format: 2, or 1 as version 1.0.0 of the builder wrote it.
     """
     folder = Path(data_dir) / "tfds_ucf101" / config / version
     folder.mkdir(parents=True)
@@ -108,6 +115,7 @@ def write(
             "width": sizes[2],
             "splits": splits,
             "sha256": hashlib.sha256(b"".join(data)).hexdigest(),
+            "origin": f"v_{names[label]}_g{group + 1:02d}",
         }
         entries.append(entry)
         records.append(_example(entry, data))
@@ -120,20 +128,48 @@ def write(
             writer.write(record)
         writer.close()
         at += length
-    digest = hashlib.sha256(json.dumps(sorted(entries, key=lambda e: e["name"])).encode()).hexdigest()
-    index = {
-        "format": 1,
+    plain = [{key: value for key, value in entry.items() if key != "origin"} for entry in entries]
+    digest = hashlib.sha256(json.dumps(sorted(plain, key=lambda e: e["name"])).encode()).hexdigest()
+    head = {
+        "format": index_format,
         "builder": "tfds_ucf101",
         "config": {"name": config, "flow": flow},
         "class_names": names,
         "splits": ["1", "2", "3"],
         "fingerprint": digest,
         "unreadable": [],
-        "shards": {name: {"bytes": (folder / name).stat().st_size} for name in names_of_shards},
-        "videos": entries,
+        "shards": {
+            name: {"bytes": (folder / name).stat().st_size, "records": length}
+            for name, length in zip(names_of_shards, lengths, strict=True)
+        },
     }
-    (folder / "videos.json").write_text(json.dumps(index))
+    if index_format == 1:
+        head["shards"] = {name: {"bytes": facts["bytes"]} for name, facts in head["shards"].items()}
+        head["videos"] = plain
+    else:
+        index.write_columns(folder, index.columns(entries, head["splits"]))
+    (folder / index.INDEX).write_text(json.dumps(head))
     return folder
+
+
+def change(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Writes the index anew after a change of its head, whose key "videos" has an object for every video."""
+    head = json.loads((folder / index.INDEX).read_text())
+    if head["format"] == 1:
+        change(head)
+    else:
+        head["videos"] = entries(folder)
+        change(head)
+        index.write_columns(folder, index.columns(head.pop("videos"), head["splits"]))
+    (folder / index.INDEX).write_text(json.dumps(head))
+
+
+def entries(folder: Path) -> list[dict[str, Any]]:
+    """The videos of an index of format 2, as `index.columns` takes them."""
+    found = [dataclasses.asdict(video) for video in index.read(folder).videos]
+    with np.load(folder / index.COLUMNS) as columns:
+        digests = columns["sha256"]
+    return [entry | {"sha256": row.tobytes().hex()} for entry, row in zip(found, digests, strict=True)]
 
 
 def _example(entry: dict[str, Any], frames: list[bytes]) -> bytes:

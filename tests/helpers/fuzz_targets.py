@@ -113,12 +113,25 @@ class Index(Records):
 
     def case(self, rng: np.random.Generator) -> None:
         from r23d_jax.data import loader, views
+        from r23d_jax.data.index import KINDS as kinds
+        from r23d_jax.data.index import write_columns
 
         work = self.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(self.folder / "good", work)
-        index = next(work.rglob("videos.json"))
-        if rng.random() < 0.3:
+        index = next(work.rglob(("videos.json", "videos.npz")[int(rng.integers(2))]))
+        if index.suffix == ".npz" and rng.random() < 0.7:  # with a checksum that fits
+            with np.load(index) as found:
+                columns = dict(found)
+            for key in rng.choice(sorted(columns), 2):
+                columns[key] = np.frombuffer(damage(columns[key].tobytes() + b" " * 8, rng), np.uint8)
+                size = np.dtype(kinds[key]).itemsize
+                columns[key] = columns[key][: len(columns[key]) // size * size].view(kinds[key])
+                if key in ("roles", "sha256"):
+                    wide = {"roles": 3, "sha256": 32}[key]
+                    columns[key] = columns[key][: len(columns[key]) // wide * wide].reshape(-1, wide)
+            write_columns(index.parent, columns)
+        elif index.suffix == ".npz" or rng.random() < 0.3:
             index.write_bytes(damage(index.read_bytes(), rng))
         else:
             index.write_text(json.dumps(damage_json(json.loads(index.read_text()), rng)))

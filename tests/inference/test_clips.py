@@ -6,6 +6,7 @@ from fake_videos import SPEC, write_video
 from paths import REAL
 
 from r23d_jax import errors
+from r23d_jax.data import sampling
 from r23d_jax.data import video as videos
 from r23d_jax.inference import clips as video_clips
 from r23d_jax.inference import sources
@@ -24,12 +25,12 @@ def scanned(count, fps=10.0):
     return video_clips.Scanned("x", count, fps, (4, 4), None)
 
 
-def test_frame_axis_keeps_drops_and_repeats():
-    assert video_clips.frame_axis(5, 25.0, None).tolist() == [0, 1, 2, 3, 4]
-    assert video_clips.frame_axis(6, 30.0, 15.0).tolist() == [0, 2, 4]
-    assert video_clips.frame_axis(6, 30.0, 25.0).tolist() == [0, 1, 2, 3, 4]
-    assert video_clips.frame_axis(3, 10.0, 20.0).tolist() == [0, 0, 1, 1, 2, 2]
-    assert video_clips.frame_axis(1, 30.0, 15.0).tolist() == [0]
+def test_resampling_keeps_drops_and_repeats():
+    assert sampling.resample(5, 25.0, None).tolist() == [0, 1, 2, 3, 4]
+    assert sampling.resample(6, 30.0, 15.0).tolist() == [0, 2, 4]
+    assert sampling.resample(6, 30.0, 25.0).tolist() == [0, 1, 2, 3, 4]
+    assert sampling.resample(3, 10.0, 20.0).tolist() == [0, 0, 1, 1, 2, 2]
+    assert sampling.resample(1, 30.0, 15.0).tolist() == [0]
 
 
 def test_plan_dense_uniform_and_short():

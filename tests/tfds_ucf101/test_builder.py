@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import simplejpeg
 import tensorflow_datasets as tfds
-from building import GROUPS, SMALL, build, picture, read, read_index, write_folder
+from building import GROUPS, SMALL, build, picture, read, read_index, write_folder, write_video
 from paths import ROOT
 
 from r23d_jax.errors import UserError
-from tfds_ucf101 import config
+from tfds_ucf101 import config, download, pipeline
 from tfds_ucf101.tfds_ucf101_dataset_builder import Builder
 
 
@@ -56,7 +56,7 @@ def commands(folder, tmp_path_factory):
 def test_the_command_builds_with_two_processes(commands, built):
     stderr, status, out = commands[0]
     assert status == 0, stderr
-    folder = out / "tfds_ucf101" / "small" / "1.0.0"
+    folder = out / "tfds_ucf101" / "small" / "1.1.0"
     assert read_index(folder)["fingerprint"] == read_index(built)["fingerprint"]
     shards = sorted(path.name for path in folder.glob("*array_record*"))
     assert shards == sorted(read_index(folder)["shards"])
@@ -79,11 +79,14 @@ def test_the_command_tells_mistakes_in_one_line(commands):
 
 def test_index_follows_the_records(built):
     content, examples = read_index(built), read(built)
-    assert content["format"] == 1 and content["builder"] == "tfds_ucf101"
+    assert content["format"] == 2 and content["builder"] == "tfds_ucf101"
     assert content["config"]["size"] == [24, 33] and set(content["config"]) == set(config.KEYS)
     assert content["class_names"] == ["Jump", "Run"] and content["splits"] == ["1", "2"]
     assert content["unreadable"] == []
-    assert content["shards"] == {p.name: {"bytes": p.stat().st_size} for p in built.glob("*array_record*")}
+    sizes = {name: facts["bytes"] for name, facts in content["shards"].items()}
+    assert sizes == {p.name: p.stat().st_size for p in built.glob("*array_record*")}
+    assert sum(facts["records"] for facts in content["shards"].values()) == 8 and content["leak_check"] is True
+    assert "videos" not in json.loads((built / "videos.json").read_text())
     assert len(examples) == len(content["videos"]) == 8
     assert len({video["name"] for video in content["videos"]}) == 8
     for example, entry in zip(examples, content["videos"], strict=True):
@@ -94,6 +97,10 @@ def test_index_follows_the_records(built):
         assert entry["num_frames"] == len(example["frames"]) == 4 + entry["group"]
         assert (entry["height"], entry["width"]) == (24, 33)
         assert (example["source_height"], example["source_width"]) == (48, 64)
+        np.testing.assert_allclose(example["seconds"], np.arange(len(example["frames"])) / 25, atol=1e-6)
+        assert entry["times"] is None
+        middle = simplejpeg.decode_jpeg(example["frames"][len(example["frames"]) // 2])
+        assert np.abs(example["picture"].astype(int) - middle).max() <= 2  # two decoders
         assert content["class_names"][entry["label"]] == entry["name"].split("/")[0]
         roles = ["neither", "train", "test"]
         assert entry["splits"] == {split: roles[example[f"split{split}"]] for split in content["splits"]}
@@ -120,7 +127,7 @@ def test_tfds_knows_the_data_set(built):
     builder = tfds.builder_from_directory(built)
     assert builder.info.features["label"].names == ["Jump", "Run"]
     assert builder.info.file_format.value == "array_record"
-    assert dict(builder.info.metadata)["unreadable"] == 0
+    assert dict(builder.info.metadata)["losses"] == {"unreadable": 0}
     assert dict(builder.info.metadata)["fingerprint"] == read_index(built)["fingerprint"]
     assert "split1" in builder.info.description
     with pytest.raises(ValueError, match=r"Unknown split 'train'. Should be one of \['videos'\]"):
@@ -144,17 +151,19 @@ def test_shards_do_not_change_the_fingerprint(folder, built, tmp_path):
     assert read_index(other)["fingerprint"] != read_index(built)["fingerprint"]
 
 
-def test_unreadable_videos_fail_the_build_and_leave_nothing(folder, tmp_path):
+def test_unreadable_videos_fail_the_build_and_leave_nothing(folder, tmp_path, monkeypatch):
     root = tmp_path / "input"
     write_folder(root, GROUPS[:3])
+    monkeypatch.setattr(pipeline, "run", None)  # it is known before the first is decoded
     (root / "videos/Run/v_Run_g03_c01.avi").write_bytes(b"no video" * 99)
     (root / "videos/Jump/v_Jump_g03_c01.mp4").touch()
     with pytest.raises(UserError, match="unreadable videos: 2 .*v_Jump_g03_c01.mp4: is an empty file; .*v_Run_g03"):
         build(root, tmp_path / "out", SMALL | {"max_unreadable": 1})
     assert not (tmp_path / "out").exists()
 
-    # One video a shard: the shards of the two are left out, and the others are numbered anew.
-    done = build(root, tmp_path / "out", SMALL | {"max_unreadable": 2}, num_shards=8)
+    # One video a shard: the shards of the two are left out.
+    monkeypatch.undo()
+    done = build(root, tmp_path / "out", SMALL | {"max_unreadable": 2}, num_shards=1 << 40)
     content = read_index(done)
     assert [lost["path"] for lost in content["unreadable"]] == [
         "videos/Jump/v_Jump_g03_c01.mp4",
@@ -164,14 +173,14 @@ def test_unreadable_videos_fail_the_build_and_leave_nothing(folder, tmp_path):
     assert sorted(p.name[-5:] for p in done.glob("*array_record*")) == ["00006"] * 6
     assert [example["name"].decode() for example in read(done)] == [v["name"] for v in content["videos"]]
     assert len(content["videos"]) == 6
-    assert json.loads((done / "metadata.json").read_text())["unreadable"] == 2
+    assert json.loads((done / "metadata.json").read_text())["losses"] == {"unreadable": 2}
     assert json.loads((done / "build_report.json").read_text())["unreadable"] == content["unreadable"]
 
 
 def test_short_videos(folder, tmp_path):
     with pytest.raises(UserError, match="is too short: 5 frames, the config asks for 6"):
-        build(folder, tmp_path, SMALL | {"min_frames": 6})
-    done = build(folder, tmp_path, SMALL | {"min_frames": 6, "max_unreadable": 2})
+        build(folder, tmp_path / "a", SMALL | {"min_frames": 6})
+    done = build(folder, tmp_path / "b", SMALL | {"min_frames": 6, "max_unreadable": 2})
     assert {video["group"] for video in read_index(done)["videos"]} == {2, 8, 9}
 
 
@@ -184,22 +193,23 @@ def test_nothing_readable(tmp_path):
         build(tmp_path / "in", tmp_path / "out", SMALL | {"max_unreadable": 9})
 
 
-def test_a_video_cut_off_is_in_the_report(folder, tmp_path):
+def test_a_video_cut_off_is_refused_before_the_first_is_decoded(folder, tmp_path, monkeypatch):
     root = write_folder(tmp_path / "input", (1, 8), ("Run",))
     path = root / "videos/Run/v_Run_g08_c01.avi"
     with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-        end = packets[3].pos
+        end = [packet for packet in container.demux(video=0) if packet.size][3].pos
     path.write_bytes(path.read_bytes()[:end])
-    report = json.loads((build(root, tmp_path / "out", SMALL) / "build_report.json").read_text())
-    assert report["fewer_frames_than_header"] == [{"path": "videos/Run/v_Run_g08_c01.avi", "frames": 3, "header": 12}]
+    monkeypatch.setattr(pipeline, "run", None)  # nothing is decoded
+    with pytest.raises(UserError, match=r"unreadable videos: 1 \(.*g08_c01.avi: is cut off: \d+ bytes of"):
+        build(root, tmp_path / "out", SMALL)
+    assert not (tmp_path / "out").exists()
 
 
 def test_frames_instead_of_videos(tmp_path):
     exact = {}
     for group in (1, 8):
         for t in range(12):
-            suffix = ("jpg", "png", "JPEG")[t % 3]
+            suffix = "jpg" if group == 1 else "png"
             path = tmp_path / f"in/frames/Run/v_Run_g{group:02d}_c01/frame{t}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = picture(group, t, 24, 32)
@@ -244,9 +254,10 @@ def test_motion_goes_the_same_way(tmp_path):
         assert one["label"] != other["label"] and one["group"] == other["group"]
 
 
-def test_built_with_other_options(folder, built, capsys):
+def test_built_with_other_options(folder, built, monkeypatch):
     out = built.parents[2]
     before = sorted(out.rglob("*"))
+    monkeypatch.setattr(pipeline, "run", None)
     build(folder, out, SMALL)  # as it is there: nothing happens
     with pytest.raises(UserError, match="was built with quality = 80, not 70: give another name .* --overwrite"):
         build(folder, out, SMALL | {"quality": 70})
@@ -269,6 +280,46 @@ def test_built_by_other_lists(tmp_path):
     write_table("train", "test", "train", "")
     with pytest.raises(UserError, match="was built by other lists than .*, see Run/v_Run_g08_c01.*--overwrite"):
         build(root, tmp_path / "out", SMALL)
+
+
+@pytest.mark.parametrize("where", ["", "data", "more/data"])
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_built_into_the_input_folder(tmp_path, where, file_format, monkeypatch):
+    """What is built is no video of the next build, and no list."""
+    root = tmp_path / "input"
+    for number in range(8):
+        write_video(root / ("Jump", "Run")[number % 2] / f"{number}.avi", number)
+    with monkeypatch.context() as patch:
+        # Of the first build nothing but shards is there.
+        patch.setattr(Builder, "_finish", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(root, root / where, SMALL, file_format)
+    assert list((root / where).glob("tfds_ucf101_unfinished/*/*.records"))
+    built = build(root, root / where, SMALL, file_format)
+    assert build(root, root / where, SMALL, file_format) == built
+    other = build(root, root / where, SMALL | {"name": "other", "folds": 2}, file_format)
+    for path, splits in ((built, ["1"]), (other, ["1", "2"])):
+        index = read_index(path)
+        assert (len(index["videos"]), index["splits"]) == (8, splits)
+        assert "by chance" in index["layout"] or "from chance" in index["layout"]
+
+
+def test_built_before_the_videos_changed(tmp_path, capsys):
+    root = write_folder(tmp_path / "input", (1, 8))
+    built = build(root, tmp_path / "out", SMALL)
+    then = (built / "videos.json").stat().st_mtime
+    for path in root.rglob("*.avi"):
+        os.utime(path, (then - 60, then - 60))
+    capsys.readouterr()
+    assert build(root, tmp_path / "out", SMALL) == built
+    assert "newer" not in capsys.readouterr().err
+    changed = root / "videos" / "Run" / "v_Run_g08_c01.avi"
+    write_video(changed, 7)
+    os.utime(changed, (then + 60, then + 60))
+    assert build(root, tmp_path / "out", SMALL) == built
+    told = capsys.readouterr().err
+    assert "1 videos are newer than" in told and "first videos/Run/v_Run_g08_c01.avi; if they" in told
+    assert "--overwrite to build it again" in told
 
 
 def test_a_part_for_a_first_look(folder, tmp_path):
@@ -295,7 +346,20 @@ def test_config_names(tmp_path):
         assert config.VideoConfig(**json.loads(json.dumps(given))).to_dict() == given
 
 
-def test_missing_input(tmp_path):
+def test_missing_input(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is no folder: give --manual_dir=DIR"):
+        build(tmp_path / "missing", tmp_path / "out", SMALL)
+    dead = download.File("videos.zip", 7, "0" * 64, ("http://127.0.0.1:9/videos.zip",))
+    monkeypatch.setattr(download, "FILES", (dead,))
+    with pytest.raises(UserError, match="videos.zip could not be downloaded .*127.0.0.1:9.*as --manual_dir"):
         build(None, tmp_path / "out", SMALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_split_that_damage_leaves_without_a_side_is_refused(tmp_path):
+    root = write_folder(tmp_path / "input", (1, 8), ("Run",))
+    path = root / "videos/Run/v_Run_g01_c01.avi"
+    path.write_bytes(b"no video at all")
+    with pytest.raises(UserError, match="split 1 has no test video that can be read"):
+        build(root, tmp_path / "out", {**SMALL, "max_unreadable": 1})
+    assert not list((tmp_path / "out").glob("tfds_ucf101/*"))

@@ -58,7 +58,7 @@ def test_a_run_leaves_what_the_contract_says(run, data):
     workdir, results = run
     assert json.loads((workdir / "results.json").read_text()) == results
     assert results["videos_expected"] == results["videos_evaluated"] == 3 * 4 and results["step"] == 12
-    assert results["dataset"] == "tfds_ucf101/rgb/1.0.0" and results["init"] == "scratch"
+    assert results["dataset"] == "tfds_ucf101/rgb/1.1.0" and results["init"] == "scratch"
     assert "every non-overlapping 4-frame clip" in results["protocol"] and "split 1" in results["protocol"]
     for name in ("dataset", "split", "protocol", "arch", "init"):
         assert isinstance(results[name], str)

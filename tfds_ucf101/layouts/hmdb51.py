@@ -6,10 +6,11 @@
 """
 
 import re
-from pathlib import Path
+from collections.abc import Iterable
 
 from r23d_jax.errors import UserError
-from tfds_ucf101 import lists
+from tfds_ucf101.layouts.tree import Folder
+from tfds_ucf101.lists import NEITHER, TEST, TRAIN, VAL, Lists, Sides, check_class_names, of_side, stem_of
 
 FOLDER = "testTrainMulti_7030_splits"
 
@@ -25,63 +26,70 @@ CLASSES = tuple(
 COUNTS = (3570, 1530)
 
 _FILE = re.compile(r"(.+)_test_split([123])\.txt")
-_ROLES = {"0": lists.NEITHER, "1": lists.TRAIN, "2": lists.TEST}
+_ROLES = {"0": NEITHER, "1": TRAIN, "2": TEST}
 
 
-def read(folder: Path) -> lists.Lists:
+def is_lists(folder: Folder) -> bool:
+    """Whether a folder holds HMDB51's lists, or was meant to."""
+    called = folder.name.casefold() == FOLDER.casefold() and not folder.folders
+    return called or (bool(folder.files) and all(_FILE.fullmatch(name) for name in folder.files))
+
+
+def read_lists(folder: Folder) -> Lists:
     """Reads every list of the folder; the classes are in alphabetical order, which is HMDB51's.
 
     Raises:
       UserError: a file or line is malformed, a list is missing, or a video comes twice.
     """
-    found: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.glob("*.txt")):
-        match = _FILE.fullmatch(path.name)
+    found: dict[tuple[str, str], str] = {}
+    for name in folder.files:
+        if not name.endswith(".txt"):
+            continue
+        match = _FILE.fullmatch(name)
         if match is None:
-            raise UserError(f"{path} is not named <class>_test_split1.txt (or 2, 3): rename or remove it")
-        found[match[1], match[2]] = path
+            raise UserError(f"{folder}/{name} is not named <class>_test_split1.txt (or 2, 3): rename or remove it")
+        found[match[1], match[2]] = name
     if not found:
         raise UserError(f"{folder} holds no <class>_test_split1.txt: add the lists or remove the folder")
-    class_names = lists.check_class_names(sorted({name for name, _ in found}), folder)
-    splits, mentioned = {}, set()
+    class_names = check_class_names(sorted({name for name, _ in found}), str(folder))
+    sides: dict[str, dict[str, int]] = {}
     for split in sorted({split for _, split in found}):
-        sides: dict[int, list[str]] = {role: [] for role in _ROLES.values()}
+        sides[split] = {}
         for name in class_names:
-            path = found.get((name, split))
-            if path is None:
-                raise UserError(f"{folder / f'{name}_test_split{split}.txt'} is missing, other classes have theirs")
-            for key, role in _read_list(path, name).items():
-                sides[role].append(key)
-        splits[split] = (sides[lists.TRAIN], sides[lists.TEST])
-        mentioned.update(*sides.values())
-    return lists.Lists(folder, class_names, splits, frozenset(mentioned))
+            file = found.get((name, split))
+            if file is None:
+                raise UserError(f"{folder}/{name}_test_split{split}.txt is missing, other classes have theirs")
+            sides[split].update(_read_list(folder, file, name))
+    mentioned = frozenset(key for one in sides.values() for key in one)
+    used = frozenset(map(folder.show, found.values()))
+    return Lists(str(folder), f"the lists in {folder.shown or folder.name}", class_names, sides, mentioned, used=used)
 
 
-def check_counts(found: lists.Lists, splits: lists.SplitKeys) -> None:
+def check(class_names: Iterable[str], sides: Sides) -> None:
     """Raises a `UserError` if these are HMDB51's classes and not its official counts."""
-    if sorted(found.class_names) != sorted(CLASSES):
+    if sorted(class_names) != sorted(CLASSES):
         return
-    for split, (train, test) in splits.items():
-        if (len(train), len(test)) != COUNTS:
+    for split, one in sides.items():
+        counts = len(of_side(one, TRAIN, VAL)), len(of_side(one, TEST))
+        if counts != COUNTS:
             hint = 'for a part of it, ask with --config \'{"name": "part", "subset": true}\''
-            raise UserError(
-                f"HMDB51's split {split} has {COUNTS[0]}/{COUNTS[1]} train/test videos, found {len(train)}/{len(test)}"
-                f"; {hint}"
-            )
+            due, found = ("/".join(map(str, pair)) for pair in (COUNTS, counts))
+            raise UserError(f"HMDB51's split {split} has {due} train/test videos, found {found}; {hint}")
 
 
-def _read_list(path: Path, name: str) -> dict[str, int]:
+def _read_list(folder: Folder, file: str, name: str) -> dict[str, int]:
     """The role of every video of one class in one split, by its key."""
+    path = f"{folder}/{file}"
     roles: dict[str, int] = {}
     first: dict[str, int] = {}
-    for number, line in lists.lines_of(path):
+    for number, line in folder.lines(file):
         video, _, flag = line.replace("\t", " ").rpartition(" ")
         video = video.strip()
         if flag not in _ROLES or not video:
             raise UserError(f"{path} line {number}: {line!r} is not a file and 0, 1 or 2")
         if "/" in video or "\\" in video or video.startswith("."):
             raise UserError(f"{path} line {number}: {video!r} is not the name of a file in the folder {name}")
-        key = f"{name}/{lists.stem_of(video)}"
+        key = f"{name}/{stem_of(video)}"
         if key in first:
             raise UserError(f"{path} line {number}: {video} is listed twice (first in line {first[key]})")
         first[key], roles[key] = number, _ROLES[flag]
