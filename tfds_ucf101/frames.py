@@ -90,8 +90,8 @@ class _Encoder:
         """Returns the result; `times` are the frames'."""
         times = None if times is None else times[: len(pictures)]  # a field of flow has the time of its first frame
         findings["variable_rate"] = int(times is not None)
-        found = {name: count for name, count in findings.items() if count}
-        return StoredVideo(pictures, fps, *self._size, *self._source, times, found)
+        # Unary plus drops a Counter's zeros.
+        return StoredVideo(pictures, fps, *self._size, *self._source, times, dict(+findings))
 
 
 class _FlowEncoder(_Encoder):
@@ -177,8 +177,8 @@ def _encode_flow_files(path: Path, media: FlowFiles, options: FrameOptions) -> S
         raise VideoError(path, "holds no frames")
     if len(fields) < options.min_frames:
         raise VideoError(path, f"is too short: {len(fields)} fields, the config asks for {options.min_frames} at least")
-    missing = {"missing_numbers": media.missing_numbers()} if media.missing_numbers() else {}
-    return StoredVideo(fields, options.fps, *size, *source, findings=missing)
+    findings = Counter(missing_numbers=media.missing_numbers())
+    return StoredVideo(fields, options.fps, *size, *source, findings=dict(+findings))
 
 
 def _grey(path: Path, name: str, data: bytes) -> np.ndarray:

@@ -3,14 +3,15 @@
 What a layout reader finds is a `Media` for every video: small, picklable, and opened by the worker that stores it.
 """
 
+import abc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 
-class Media(Protocol):
+class Media(abc.ABC):
     """One video's data.
 
     Attributes:
@@ -21,9 +22,11 @@ class Media(Protocol):
     path: str
     still: bool
 
+    @abc.abstractmethod
     def content(self) -> bytes | None:
         """Returns a video file's bytes; None where `path` is that file itself. Not for pictures."""
 
+    @abc.abstractmethod
     def pictures(self) -> Iterator[tuple[str, bytes]]:
         """Yields the name and the bytes of each picture in order. Not for video files.
 
@@ -32,8 +35,10 @@ class Media(Protocol):
         """
 
     def missing_numbers(self) -> int:
-        """Returns how many numbers are left out between the first picture and the last; 0 for video files."""
+        """Returns how many numbers are left out between the first picture and the last; 0 where there are none."""
+        return 0
 
+    @abc.abstractmethod
     def identity(self) -> list[Any]:
         """Returns JSON values that change when the data do, without reading them: sizes and times of change.
 
@@ -42,28 +47,39 @@ class Media(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class VideoFile:
-    """A video in a file of its own."""
+class EncodedVideo(Media):
+    """A video file, wherever its bytes lie."""
 
-    path: str
     still = False
-
-    def content(self) -> None:
-        return None
 
     def pictures(self) -> Iterator[tuple[str, bytes]]:
         raise TypeError(f"{self.path} is a video file")
 
-    def missing_numbers(self) -> int:
-        return 0
+
+class Stills(Media):
+    """A video as a sequence of pictures. `len` is their number, where that is known without reading them."""
+
+    still = True
+
+    def content(self) -> None:
+        raise TypeError(f"{self.path} holds pictures")
+
+
+@dataclass(frozen=True)
+class VideoFile(EncodedVideo):
+    """A video in a file of its own."""
+
+    path: str
+
+    def content(self) -> None:
+        return None
 
     def identity(self) -> list[Any]:
         return stamp(self.path)
 
 
 @dataclass(frozen=True)
-class FrameFiles:
+class FrameFiles(Stills):
     """Numbered pictures in a folder, in the order of their numbers: `prefix`, a number, `suffix`.
 
     Attributes:
@@ -78,10 +94,6 @@ class FrameFiles:
     suffix: str
     width: int
     runs: tuple[tuple[int, int], ...]
-    still = True
-
-    def content(self) -> None:
-        raise TypeError(f"{self.path} holds pictures")
 
     def pictures(self) -> Iterator[tuple[str, bytes]]:
         for name in self.names():
@@ -110,7 +122,7 @@ class FrameFiles:
 
 
 @dataclass(frozen=True)
-class FlowFiles:
+class FlowFiles(Stills):
     """Optical flow as two sets of grey pictures, x and y; yields the x and the y of each field in turns.
 
     Attributes:
@@ -121,13 +133,9 @@ class FlowFiles:
     path: str
     x: FrameFiles
     y: FrameFiles
-    still = True
 
     def __len__(self) -> int:
         return len(self.x)
-
-    def content(self) -> None:
-        raise TypeError(f"{self.path} holds pictures")
 
     def pictures(self) -> Iterator[tuple[str, bytes]]:
         for pair in zip(self.x.pictures(), self.y.pictures(), strict=True):

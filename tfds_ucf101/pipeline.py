@@ -187,9 +187,8 @@ class WriteShard(beam.DoFn):
                     self._work.stop()
                 progress.count_video(self._progress_folder, 0)
                 continue
-            found = {key: count for key, count in video.findings.items() if count}
-            if found:
-                facts["findings"].append({"path": source.shown, **found})
+            if video.findings:
+                facts["findings"].append({"path": source.shown, **video.findings})
             facts["videos"].append(records.index_entry(source, video, self._splits))
             yield position, records.serialize(source, video)
             progress.count_video(self._progress_folder, len(video.frames))

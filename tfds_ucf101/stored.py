@@ -39,7 +39,7 @@ class StoredVideo:
       height, width: of the stored frames.
       source_height, source_width: of the source's frames, upright and in square pixels.
       times: seconds from the first picture to each, float64 [N], where the rate varies; None where it is constant.
-      findings: what the build report counts, by the names in `FINDINGS`; zeros may be left out.
+      findings: what the build report counts, by the names in `FINDINGS`; zeros are left out.
     """
 
     frames: list[bytes]

@@ -20,6 +20,7 @@ from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from r23d_jax.data import index as indices
 from r23d_jax.errors import UserError
+from r23d_jax.runtime.files import locked
 from tfds_ucf101 import command, download, index, pipeline, records, report, sources, unfinished, writing
 from tfds_ucf101.config import DEFAULT, NAMED, VideoConfig
 from tfds_ucf101.layouts import ucf101
@@ -192,7 +193,7 @@ class Builder(FileReaderBuilder):
         pipeline.fit_to_runner(options)
         workers = pipeline.local_workers(options, download_config.beam_runner)
         with ExitStack() as stack:
-            stack.enter_context(unfinished.locked(self.data_path))  # so that no other build takes it for a killed one's
+            stack.enter_context(locked(self.data_path))  # so that no other build takes it for a killed one's
             if config.motion is None:
                 root = _input(dl_manager, download_config)
             elif workers:
@@ -236,7 +237,7 @@ class Builder(FileReaderBuilder):
         """Removes what TFDS began in builds of this that were killed; their shards lie elsewhere."""
         for path in Path(self.data_path).parent.glob(f"{constants.INCOMPLETE_PREFIX}*_{self.version}"):
             if path != Path(self.data_path):
-                with unfinished.locked(path) as killed:
+                with locked(path) as killed:
                     if killed:  # and not at work, on another input
                         shutil.rmtree(path)
 

@@ -20,14 +20,9 @@ import cv2
 import simplejpeg
 
 from r23d_jax.errors import UserError
-from r23d_jax.runtime.files import write_json
+from r23d_jax.runtime.files import locked, write_json
 from tfds_ucf101.sources import Source
 from tfds_ucf101.stored import FrameOptions
-
-try:
-    import fcntl
-except ImportError:  # a system without; two builds of the same at once are then not noticed
-    fcntl = None
 
 FOLDER = "tfds_ucf101_unfinished"
 _ABOUT, _LOCK, _STOP, _LOST = "about.json", "lock", "stop", "unreadable"
@@ -177,29 +172,6 @@ class Unfinished:
 
     def _facts(self, key: str) -> Path:
         return self.path / f"{key}.json"
-
-
-@contextlib.contextmanager
-def locked(path: str | os.PathLike) -> Iterator[bool]:
-    """Locks a file or folder for this process while the `with` block runs; yields False where another has it."""
-    if fcntl is None:
-        yield True
-        return
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        yield _lock(opened)
-    finally:
-        os.close(opened)
-
-
-def _lock(opened: int) -> bool:
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True
 
 
 def _hash(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Atomic and durable writing of files, and reading of JSON."""
+"""Atomic and durable writing of files, locks between processes, and reading of JSON."""
 
 import contextlib
 import json
@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # a system without locks
+    fcntl = None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -28,6 +33,36 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON with an indent of one, atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:
+    """Locks a file or folder for this process while the `with` block runs; yields False where another has it.
+
+    Where system or file system have no locks it yields True all the same.
+
+    Args:
+      path: of what is there.
+      wait: wait until another process is done with it.
+    """
+    if fcntl is None:
+        yield True
+        return
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        yield _lock(opened, wait)
+    finally:
+        os.close(opened)
+
+
+def _lock(opened: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
 
 
 def read_json(path: Path, limit: int = 1 << 26) -> Any:

@@ -22,7 +22,7 @@ from r23d_jax.data.video import Video, VideoError
 from r23d_jax.errors import UserError, one_line, printable
 from r23d_jax.runtime.text import bytes_text
 from tfds_ucf101.layouts.tree import Folder, Pictures
-from tfds_ucf101.media import FrameFiles, stamp
+from tfds_ucf101.media import EncodedVideo, FrameFiles, stamp
 
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _METHODS |= {getattr(zipfile, "ZIP_ZSTANDARD", zipfile.ZIP_STORED)}  # from Python 3.14 on
@@ -36,7 +36,7 @@ _LARGEST = 2 << 30  # bytes of a file that is read as a whole: a small archive m
 
 
 @dataclass(frozen=True)
-class ArchivedVideo:
+class ArchivedVideo(EncodedVideo):
     """A video file in a zip file.
 
     Attributes:
@@ -48,7 +48,6 @@ class ArchivedVideo:
     path: str
     archive: str
     place: bytes
-    still = False
 
     def content(self) -> bytes:
         """Returns the file's bytes, whose checksum is verified.
@@ -59,12 +58,6 @@ class ArchivedVideo:
         """
         with open(self.archive, "rb") as file:
             return _unpack(file, self.place, self.path)
-
-    def pictures(self) -> Iterator[tuple[str, bytes]]:
-        raise TypeError(f"{self.path} is a video file")
-
-    def missing_numbers(self) -> int:
-        return 0
 
     def identity(self) -> list[Any]:
         return [*_PLACE.unpack(self.place), *stamp(self.archive)]

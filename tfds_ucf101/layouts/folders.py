@@ -52,7 +52,7 @@ def read(root: Folder, flow_files: bool = False) -> Found | None:
     if parts:
         found, sides = _join(base, {side: _read_classes(folder, flow_files) for side, folder in parts.items()})
         taken = tuple(f"{folder.path}/" for folder in parts.values())
-        children = [child for child in base.folders.values() if holds_media(child)]
+        children = _with_media(base)
         unused = [child.shown for child in children if not any(one.startswith(f"{child.path}/") for one in taken)]
         found.passed += [f"{shown}/" for shown in unused] + [base.show(name) for name in base.videos]
     else:
@@ -70,6 +70,11 @@ def read(root: Folder, flow_files: bool = False) -> Found | None:
     return Found(base.path, _layout(found, media, bool(parts)), media, shown, None, sides, tuple(notes))
 
 
+def _with_media(folder: Folder) -> list[Folder]:
+    """The folders in a folder that hold videos or pictures, sorted."""
+    return [child for child in folder.folders.values() if holds_media(child)]
+
+
 def _holds_folders(folder: Folder) -> bool:
     """Whether there are folders with videos in it, or videos that need no folder of a class."""
     return any(map(holds_media, folder.folders.values())) or _is_named(folder)
@@ -81,7 +86,7 @@ def _base(root: Folder, flow_files: bool) -> tuple[Folder, list[str]]:
     for _ in range(_WRAPPED):
         if _sides(folder):
             break
-        children = [child for child in folder.folders.values() if holds_media(child)]
+        children = _with_media(folder)
         holders = _holders(children, flow_files)
         if folder is not root and folder.name.casefold() in _HOLDERS and len(children) > 1:
             holders = []  # one of its classes may be called so
@@ -126,7 +131,7 @@ def _has_flow(folder: Folder) -> bool:
 def _sides(folder: Folder) -> dict[int, Folder]:
     """Side -> folder, where there are train and another. Folders with videos in them are classes of that name."""
     found: dict[int, Folder] = {}
-    children = [child for child in folder.folders.values() if holds_media(child)]
+    children = _with_media(folder)
     side_of = _side_of
     if not any(map(_side_of, children)):  # train_set and test_set; beside other classes "training dog" is a class
         side_of = _side_in_words
@@ -159,7 +164,7 @@ def _side_in_words(folder: Folder) -> int | None:
 
 def _unwrapped(folder: Folder, side: int) -> Folder:
     """The folder of a side, or the one of the same name that is all in it, as in archives."""
-    children = [child for child in folder.folders.values() if holds_media(child)]
+    children = _with_media(folder)
     alone = len(children) == 1 and not folder.videos and not folder.pictures
     return children[0] if alone and _side_of(children[0]) == side and _holds_folders(children[0]) else folder
 
@@ -197,7 +202,7 @@ def _read_classes(base: Folder, flow_files: bool) -> _Videos:
 def _refuse_sides_in_classes(base: Folder) -> None:
     """Folders train and test within what would be a class, whose sides would be lost."""
     for folder in base.folders.values():
-        inside = {_side_of(child): child.name for child in folder.folders.values() if holds_media(child)}
+        inside = {_side_of(child): child.name for child in _with_media(folder)}
         if lists.TRAIN in inside and inside.keys() & {lists.TEST, lists.VAL}:
             raise UserError(
                 f"{folder} holds a folder {inside[lists.TRAIN]} and other sides: give that folder, if it is no class, "
@@ -221,7 +226,7 @@ def _is_empty(folder: Folder) -> bool:
 
 def _refuse_videos_for_classes(base: Folder) -> None:
     """Frames of one name in all folders, such as frame0001.jpg: they are videos, and nothing says their classes."""
-    children = [child for child in base.folders.values() if holds_media(child)]
+    children = _with_media(base)
     stems = [{one.stem for one in divide(child.pictures)[1]} for child in children]
     if not stems or any(len(one) != 1 or one != stems[0] for one in stems) or any(child.videos for child in children):
         return
@@ -271,7 +276,7 @@ def _videos_of(folder: Folder, prefix: str, flow_files: bool, found: _Videos) ->
 
 def _is_named(base: Folder) -> bool:
     """Whether videos lie in a folder without classes, but names that say them."""
-    folders = [child for child in base.folders.values() if holds_media(child)]
+    folders = _with_media(base)
     names = [lists.stem_of(name) for name in base.videos] + [child.name for child in folders]
     return bool(names) and all(map(_NAMED.fullmatch, names)) and all(child.pictures for child in folders)
 

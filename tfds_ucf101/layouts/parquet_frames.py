@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from r23d_jax.data.video import VideoError
 from r23d_jax.errors import UserError, one_line
-from tfds_ucf101.media import stamp
+from tfds_ucf101.media import Stills, stamp
 
 _PICTURES = 64  # at a time
 _AGAIN = "download it again"
 
 
 @dataclass(frozen=True)
-class ParquetFrames:
+class ParquetFrames(Stills):
     """The frames of one video, in their order.
 
     Attributes:
@@ -34,10 +34,9 @@ class ParquetFrames:
     runs: tuple[tuple[str, int, int], ...]
     column: str
     missing: int
-    still = True
 
-    def content(self) -> None:
-        raise TypeError(f"{self.path} holds pictures")
+    def __len__(self) -> int:
+        return sum(count for _, _, count in self.runs)
 
     def pictures(self) -> Iterator[tuple[str, bytes]]:
         """Yields the rows' pictures; reads the row groups that hold them and no others.

@@ -7,6 +7,7 @@ TFRecord: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_form
 `tf.train.Example` in protocol buffers' wire format.
 """
 
+import abc
 import functools
 import json
 import mmap
@@ -29,7 +30,7 @@ from tfds_ucf101 import lists
 from tfds_ucf101.layouts import ucf101
 from tfds_ucf101.layouts.found import Found
 from tfds_ucf101.layouts.tree import Folder
-from tfds_ucf101.media import stamp
+from tfds_ucf101.media import Stills, stamp
 
 INFO_FILE, FEATURES_FILE = "dataset_info.json", "features.json"
 _FORMATS = ("tfrecord", "array_record")
@@ -43,7 +44,7 @@ _HEAD, _TAIL = struct.Struct("<QI"), struct.Struct("<I")
 
 
 @dataclass(frozen=True)
-class _Record:
+class _Record(Stills):
     """A record of a shard.
 
     Attributes:
@@ -55,10 +56,6 @@ class _Record:
     path: str
     number: int
     feature: str
-    still = True
-
-    def content(self) -> None:
-        raise TypeError(f"{self.path} holds pictures")
 
     def pictures(self) -> Iterator[tuple[str, bytes]]:
         """Yields the frames of the record, once its checksum is verified.
@@ -74,15 +71,12 @@ class _Record:
         for index, (start, end) in enumerate(spans):
             yield f"frame {index} of record {self.number}", data[start:end]
 
-    def missing_numbers(self) -> int:
-        return 0
-
     def identity(self) -> list[Any]:
         return [self.number, *stamp(self.path)]
 
+    @abc.abstractmethod
     def _data(self) -> bytes:
         """Returns the serialised Example; a `ValueError` or `VideoError` if its checksum is another."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

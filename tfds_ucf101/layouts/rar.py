@@ -23,13 +23,9 @@ from typing import Any
 import rarfile
 
 from r23d_jax.errors import UserError, one_line, printable
+from r23d_jax.runtime.files import locked
 from r23d_jax.runtime.text import bytes_text
 from tfds_ucf101.media import stamp
-
-try:
-    import fcntl
-except ImportError:  # a system without
-    fcntl = None
 
 MARK = ".unpacked.json"  # in the folder: which archive is in it, whole
 _BLOCK = 1 << 20
@@ -72,7 +68,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     """
     there = _mark(archive)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder.parent):
+    with locked(folder.parent, wait=True):
         if not _is_of(folder, there):
             _unpack(archive, folder, there)
     return folder
@@ -84,21 +80,6 @@ def _is_of(folder: Path, mark: list[Any]) -> bool:
         return json.loads((folder / MARK).read_text()) == mark
     except (OSError, ValueError):
         return False
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process unpacks into a folder, where system and file system have locks."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _unpack(archive: Path, folder: Path, mark: list[Any]) -> None:
