@@ -1,4 +1,4 @@
-"""Every way to compute each of a network's convolutions, timed: what `models.ops.convolution.choose` rests on.
+"""Every way to compute each of a network's convolutions, timed: what the table of `models.ops.hardware` rests on.
 
     python benchmarks/layers.py [--arch r2plus1d_18] [--batch 4] [--clip 16x112x112] [--dtype float32] [--json FILE]
 
@@ -6,13 +6,13 @@ The distinct convolutions are taken from the network itself, traced with abstrac
 formulation that can compute it is timed, on inputs that lie on the device: forward, the gradient of the input and that
 of the kernel, each a program by itself (a gradient that needs no forward pass does none). Rounds take turns, figures
 are medians; GFLOP/s are those of a direct convolution (two operations a multiply-add), whatever the formulation
-computes instead. `*` marks what `choose` takes on this platform. What a formulation refuses or fails at is named
+computes instead. `*` marks what the table takes on this hardware. What a formulation refuses or fails at is named
 below the table.
 """
 
 import argparse
 import collections
-import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from r23d_jax import models  # noqa: E402
 from r23d_jax.benchmark import clip_size  # noqa: E402
 from r23d_jax.errors import one_line, run_command  # noqa: E402
-from r23d_jax.models.ops import convolution, winograd  # noqa: E402
+from r23d_jax.models.ops import formulations, hardware, winograd  # noqa: E402
 from r23d_jax.runtime.console import positive, seconds  # noqa: E402
 
 FORMULATIONS = {
-    name: getattr(convolution, name)
+    name: getattr(formulations, name)
     for name in ("native", "pointwise", "folded", "temporal", "shifted", "stacked_inputs", "stacked_outputs")
 } | {"winograd.spatial": winograd.spatial, "winograd.temporal": winograd.temporal}
 ACTS = ("forward", "input gradient", "kernel gradient")
@@ -48,8 +48,8 @@ class Layer(NamedTuple):
 
     shape: tuple[int, ...]
     kernel: tuple[int, ...]
-    strides: convolution.Strides
-    padding: convolution.Padding
+    strides: formulations.Strides
+    padding: formulations.Padding
 
     def __str__(self) -> str:
         size, channels = "x".join(map(str, self.kernel[:3])), f"{self.kernel[3]}->{self.kernel[4]}"
@@ -69,28 +69,18 @@ class Layer(NamedTuple):
         return 2 * math.prod(self.output()) * math.prod(self.kernel[:4])
 
 
-@contextlib.contextmanager
-def recorded() -> Iterator[collections.Counter]:
-    """Counts the convolutions that are traced inside."""
-    layers, choose = collections.Counter(), convolution.choose
-
-    def choose_and_count(platform: str, *layer: Any) -> convolution.Formulation:
-        layers[Layer(*layer)] += 1
-        return choose(platform, *layer)
-
-    convolution.choose = choose_and_count
-    try:
-        yield layers
-    finally:
-        convolution.choose = choose
-
-
 def layers_of(create: Callable[[], nnx.Module], clips: tuple[int, ...], dtype: str) -> collections.Counter:
     """How often a network has each convolution, for clips of shape `[B, T, H, W, C]`."""
     model = nnx.eval_shape(create)
     model.eval()
     graph, state = nnx.split(model)
-    with recorded() as layers:
+    layers, policy = collections.Counter(), hardware.policy()
+
+    def count(*layer: Any) -> formulations.Formulation:
+        layers[Layer(*layer)] += 1
+        return policy.choice(*layer)
+
+    with hardware.use(dataclasses.replace(policy, choice=count)):
         jax.eval_shape(lambda state, video: nnx.merge(graph, state)(video), state, jax.ShapeDtypeStruct(clips, dtype))
     return layers
 
@@ -108,7 +98,7 @@ def can_compute(name: str, layer: Layer) -> bool:
     return fits.get(name, True)
 
 
-def programs(formulation: convolution.Formulation, layer: Layer, dtype: str) -> dict[str, Callable[[], Any]]:
+def programs(formulation: formulations.Formulation, layer: Layer, dtype: str) -> dict[str, Callable[[], Any]]:
     """The three acts, compiled; each waits for its result.
 
     Raises:
@@ -130,7 +120,7 @@ def programs(formulation: convolution.Formulation, layer: Layer, dtype: str) -> 
     made = {}
     acts = zip(ACTS, (lambda x, kernel, dy: apply(x, kernel), input_gradient, kernel_gradient), strict=True)
     for act, function in acts:
-        program = jax.jit(function, compiler_options=convolution.compiler_options()).lower(x, kernel, dy).compile()
+        program = jax.jit(function, compiler_options=hardware.compiler_options(dtype)).lower(x, kernel, dy).compile()
         made[act] = functools.partial(_wait_for, program, x, kernel, dy)
         made[act]()
     return made
@@ -174,7 +164,7 @@ def measure(layers: collections.Counter, dtype: str, rounds: int, least: float) 
     """A record for each layer, as soon as it is measured."""
     for layer, times in layers.items():
         found, left_out = time_layer(layer, dtype, rounds, least)
-        chosen = convolution.choose(jax.default_backend(), *layer)
+        chosen = hardware.policy().choice(*layer)
         yield {
             "layer": str(layer),
             "times": times,

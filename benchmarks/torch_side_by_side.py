@@ -36,7 +36,7 @@ from r23d_jax import models  # noqa: E402
 from r23d_jax.errors import UserError, run_command  # noqa: E402
 from r23d_jax.evaluation.step import make_eval_step  # noqa: E402
 from r23d_jax.models.functional import Functional, weights_of  # noqa: E402
-from r23d_jax.models.ops import convolution  # noqa: E402
+from r23d_jax.models.ops import hardware  # noqa: E402
 from r23d_jax.models.structure import stage_names  # noqa: E402
 from r23d_jax.training import optim  # noqa: E402
 from r23d_jax.training.step import init_state, make_train_step  # noqa: E402
@@ -67,7 +67,7 @@ def ours(arch: str, video: np.ndarray, labels: np.ndarray, dtype: str) -> Steps:
     train_step = make_train_step(
         config, network, tx, rate, set(params), lambda _, frames, size, label: (frames, jax.nn.one_hot(label, CLASSES))
     )
-    options = {"compiler_options": convolution.compiler_options()}
+    options = {"compiler_options": hardware.compiler_options(dtype)}
     train_step = jax.jit(train_step, donate_argnums=0, **options)
     eval_step = jax.jit(make_eval_step(network, lambda frames, size, crop: frames), **options)
 
@@ -82,15 +82,18 @@ def ours(arch: str, video: np.ndarray, labels: np.ndarray, dtype: str) -> Steps:
     return {"train": train, "inference": inference}
 
 
-def theirs(arch: str, video: np.ndarray, labels: np.ndarray, dtype: str, device: str, layout: str) -> Steps:
-    """torchvision's network in PyTorch, in "channels_last_3d" or "contiguous_format"."""
+def theirs(
+    arch: str, video: np.ndarray, labels: np.ndarray, dtype: str, device: str, layout: str, compiled: bool
+) -> Steps:
+    """torchvision's network in PyTorch, in "channels_last_3d" or "contiguous_format", compiled or eager."""
+    torch.backends.cudnn.benchmark = True  # tries cuDNN's kernels, as XLA does
     memory = {"memory_format": getattr(torch, layout)}
     network = getattr(import_torchvision().models.video, arch)(num_classes=CLASSES).to(device, **memory)
     clips = torch.from_numpy(video.transpose(0, 4, 1, 2, 3)).to(device).contiguous(**memory)
     target = torch.from_numpy(labels).long().to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.03, momentum=0.9, nesterov=True)
     low = torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
-    forward = torch.compile(network) if device == "cuda" else network
+    forward = torch.compile(network) if compiled else network
 
     def wait() -> None:
         if device == "cuda":
@@ -154,7 +157,8 @@ def serve(connection: Connection, name: str, arch: str, shape: tuple[int, ...], 
         else:
             device = "cuda" if torch.cuda.is_available() else "cpu"
             torch.set_num_threads(len(os.sched_getaffinity(0)))
-            choices = {layout: theirs(arch, video, labels, dtype, device, layout) for layout in LAYOUTS}
+            setting = arch, video, labels, dtype, device
+            choices = {layout: theirs(*setting, layout, compiled=device == "cuda") for layout in LAYOUTS}
             machine = torch.cuda.get_device_name() if device == "cuda" else device
         connection.send(machine)
         while True:

@@ -30,26 +30,36 @@ from r23d_jax.training.log import read_metrics  # noqa: E402
 CLIPS_OF_UCF101 = 300 * 9537
 
 
-def train(flags: argparse.Namespace, folder: Path) -> list[dict]:
-    """Trains in a process of its own; the lines of its log."""
-    shape = {"frames": flags.video_frames, "height": 128, "width": 171}
-    fake_data.write(folder / "data", classes=10, groups=-(-flags.videos // 10), noise=1, shards=8, **shape)
-    _, overrides = benchmark_parse(
+def write_data(folder: Path, videos: int, frames: int) -> None:
+    """Writes a data set of UCF101's kind, with all cores."""
+    shape = {"frames": frames, "height": 128, "width": 171}
+    threads = len(os.sched_getaffinity(0))
+    fake_data.write(folder, classes=10, groups=-(-videos // 10), noise=1, shards=8, threads=threads, **shape)
+
+
+def overrides(flags: argparse.Namespace, data: Path) -> list[str]:
+    """Returns what a run changes in the config `common`, by this script's flags."""
+    _, changes = benchmark_parse(
         ["--arch", flags.arch, "--batch", str(flags.batch), "--clip", flags.clip, "--dtype", flags.dtype]
     )
-    overrides += [
+    return changes + [
         f"model.width={flags.width}",
         f"steps={flags.steps}",
         f"log_every={flags.log_every}",
         f"checkpoint.every_steps={flags.steps}",
-        f"dataset.data_dir={folder / 'data'}",
+        f"dataset.data_dir={data}",
         "eval.views=1",
         f"workers={flags.workers}",
         f"processes={flags.processes}",
     ]
+
+
+def train(flags: argparse.Namespace, folder: Path) -> list[dict]:
+    """Trains in a process of its own; the lines of its log."""
+    write_data(folder / "data", flags.videos, flags.video_frames)
     command = [sys.executable, "-m", "r23d_jax.main", "--config", "common", "--workdir", str(folder / "run")]
     done = subprocess.run(
-        [*command, *(f"--config.{override}" for override in overrides)],
+        [*command, *(f"--config.{override}" for override in overrides(flags, folder / "data"))],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -79,7 +89,7 @@ def figures(lines: list[dict]) -> dict:
     }
 
 
-def main() -> None:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="r2plus1d_18")
     parser.add_argument("--width", type=positive, default=64, help="channels of layer1")
@@ -94,7 +104,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=0, help="decoding processes instead of threads")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
-    flags = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    flags = parse()
     with tempfile.TemporaryDirectory() as folder:
         found = figures(train(flags, Path(folder)))
     print(

@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     config.steps = 0  # if not 0: this many steps, whatever `epochs` says
     config.budget_minutes = 0.0  # if not 0: stop, save and evaluate after this much training
     config.seed = 0  # initial weights, data order, augmentation, dropout
-    config.dtype = "float32"  # "bfloat16": convolutions in it; parameters, statistics, loss in fp32
+    config.dtype = "float32"  # "bfloat16", or "float16" before Ampere: convolutions in it; parameters, loss in fp32
     config.remat = False  # recompute activations in the backward pass: less memory, more time
 
     config.lr = 0.03  # learning rate for a batch of `lr_batch` clips

@@ -24,7 +24,7 @@ _OF_ONE_STREAM = tuple(f"{stream}." for stream in STREAMS)
 # Keys that accept other types than that of their default.
 _ALTERNATIVES = {"clip.resize": (int, tuple), "eval.views": (int, str)}
 _CHOICES = {
-    "dtype": ("float32", "bfloat16"),
+    "dtype": ("float32", "bfloat16", "float16"),
     "clip.sampling": ("dense", "segments"),
     "augment.crop": ("multi_scale", "random_resized", "random", "center"),
     "eval.crops": (1, 3),

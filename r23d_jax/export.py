@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         "--tolerance",
         type=float,
         metavar="X",
-        help="largest difference, as a share of the largest logit (default 0.001, for bfloat16 0.05)",
+        help="largest difference, as a share of the largest logit (default 0.001, bfloat16 0.05, float16 0.01)",
     )
     command.add_argument("--debug", action="store_true", help="show tracebacks")
     return command

@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 
+import fake_data
 import pytest
 from hypothesis import settings
 
@@ -36,8 +37,6 @@ def run(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """The data set of `fake_data.RUN`, of three classes; for reading only."""
-    import fake_data  # here, because it imports TensorFlow Datasets
-
     folder = tmp_path_factory.mktemp("data")
     fake_data.write(folder, classes=3, groups=12, frames=10, height=24, width=28)
     return folder

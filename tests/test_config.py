@@ -99,7 +99,7 @@ def test_arguments_of_an_optimizer_are_whatever_is_written_and_come_back_from_th
         ("clip.frames=0", "at least 1"),
         ("clip.frames=8.5", "must be of type int"),
         ("dataset.balanced=maybe", "true or false"),
-        ("dtype=float16", "float32, bfloat16"),
+        ("dtype=float64", "float32, bfloat16, float16"),
         ("eval.part=dev", "test, val, train"),
         ("lr=nan", "at least 0"),
         ("lr=-1", "at least 0"),

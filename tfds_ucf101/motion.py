@@ -24,7 +24,6 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import cv2
 import numpy as np
 import simplejpeg
@@ -276,6 +275,8 @@ def render_clip(pair: int, rng: np.random.Generator, frames: int = FRAMES, size:
 
 def _write_video(path: Path, packets: list[bytes], size: int) -> None:
     """Writes JPEG images as they are, one packet a frame, as the MJPEG stream of an AVI file."""
+    import av  # here, since rendering clips does without it
+
     with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("mjpeg", rate=FPS)
         stream.width = stream.height = size

@@ -18,8 +18,8 @@ from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.evaluation.protocol import describe_protocol
 from r23d_jax.evaluation.step import make_eval_step
 from r23d_jax.models.functional import Functional
-from r23d_jax.models.ops import convolution
-from r23d_jax.runtime import hosts
+from r23d_jax.models.ops import hardware
+from r23d_jax.runtime import hosts, precision
 from r23d_jax.runtime.files import write_json
 from r23d_jax.runtime.mesh import create_mesh, replicate, replicated
 from r23d_jax.runtime.workdir import commit, facts, recorded
@@ -57,8 +57,9 @@ def evaluate_checkpoint(
       dataset: by default the one that the config names.
 
     Raises:
-      UserError: there are no such weights, or they do not fit the data set.
+      UserError: there are no such weights, they do not fit the data set, or this hardware has a better dtype.
     """
+    precision.check(config.dtype, *precision.hardware())
     workdir = Path(workdir)
     if dataset is None:
         dataset = records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
@@ -123,8 +124,12 @@ class Evaluator:
         if config.eval.views == "whole":
             _check_any_length(card)
             self._spec = dataclasses.replace(spec, max_frames=config.eval.max_frames or spec.max_frames)
-        step = make_eval_step(network, clip_transforms.eval_transform(spec, config.eval.crops, config.dtype))
-        self._step = jax.jit(step, out_shardings=replicated(mesh), compiler_options=convolution.compiler_options())
+        whole_pixels = hardware.policy().whole_pixels
+        transform = clip_transforms.eval_transform(spec, config.eval.crops, config.dtype, whole_pixels)
+        step = make_eval_step(network, transform)
+        self._step = jax.jit(
+            step, out_shardings=replicated(mesh), compiler_options=hardware.compiler_options(config.dtype)
+        )
 
     def run(
         self,

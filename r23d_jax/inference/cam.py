@@ -20,7 +20,7 @@ from jax import lax
 
 from r23d_jax.errors import UserError
 from r23d_jax.models.functional import Functional, Weights, weights_of
-from r23d_jax.models.ops import convolution
+from r23d_jax.models.ops import hardware
 
 # Luminance rises with the value, so the colours are readable in greyscale and with any colour vision.
 _HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
@@ -78,7 +78,7 @@ class ActivationMapper:
         self._params, self._stats = params, stats
         self._network = Functional(model)
         self._offset = tuple(getattr(model, "map_offset", (0.0, 0.0, 0.0)))
-        self._run = jax.jit(self._forward, compiler_options=convolution.compiler_options())
+        self._run = jax.jit(self._forward, compiler_options=hardware.compiler_options(getattr(model, "dtype", None)))
 
     def __call__(self, video: jax.Array | np.ndarray) -> Activation:
         """Runs the network on `video`, normalised float clips [B, T, H, W, C]."""

@@ -18,8 +18,8 @@ from r23d_jax.inference import clips as video_clips
 from r23d_jax.inference.runner import VideoResult
 from r23d_jax.inference.sources import VideoSource
 from r23d_jax.models.functional import Functional
-from r23d_jax.models.ops import convolution
-from r23d_jax.runtime import accelerators
+from r23d_jax.models.ops import formulations, hardware
+from r23d_jax.runtime import accelerators, precision
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.weights import architecture, loading
 from r23d_jax.weights.card import Card
@@ -42,11 +42,12 @@ def load(
       source: a run's workdir, a checkpoint folder, a weights file of another project, or a published name.
       which: "best" or "last" checkpoint of a workdir.
       arch, labels: as in `weights.loading.load`, if the file does not contain them.
-      dtype: "float32" or "bfloat16", to compute in.
+      dtype: "float32", "bfloat16" or "float16", to compute in.
 
     Raises:
-      UserError: the source is missing, damaged or of no known network.
+      UserError: the source is missing, damaged or of no known network, or this hardware has a better dtype.
     """
+    precision.check(dtype, *precision.hardware())
     return Classifier(*loading.load_flat(source, arch, labels, which=which), dtype)
 
 
@@ -116,7 +117,7 @@ class Classifier:
     Args:
       weights: flat, `{path: array}`.
       card: of the weights; it determines network and preprocessing.
-      dtype: "float32" or "bfloat16", to compute in.
+      dtype: "float32", "bfloat16" or "float16", to compute in.
 
     Attributes:
       card: of the weights.
@@ -134,7 +135,8 @@ class Classifier:
         self._weights = jax.device_put(weights)
         self._functional = Functional(self.model)
         self._activations: cam.ActivationMapper | None = None
-        self._transform = jax.jit(clip_transforms.eval_transform(card.preprocessing, 1, dtype))
+        whole_pixels = hardware.policy().whole_pixels
+        self._transform = jax.jit(clip_transforms.eval_transform(card.preprocessing, 1, dtype, whole_pixels))
         self._logits = self._bind(self._functional.eval)
 
     # --- videos in, answers out
@@ -327,10 +329,10 @@ class Classifier:
 
     def _bind(self, function):
         def run(weights, video):
-            with convolution.quick_compilation():  # the program runs for a few videos only
+            with formulations.quick_compilation():  # the program runs for a few videos only
                 return function(weights, weights, video)
 
-        compiled = jax.jit(run, compiler_options=convolution.compiler_options())
+        compiled = jax.jit(run, compiler_options=hardware.compiler_options(self.dtype))
         return lambda video: compiled(self._weights, video)
 
     def _find(self, videos: Videos, fps: float | None) -> tuple[list[VideoSource], bool]:

@@ -123,7 +123,7 @@ def from_card(card: "Card", *, dtype: str = "float32", seed: int = 0) -> nnx.Mod
 
     Args:
       card: of the weights to be loaded.
-      dtype: "float32" or "bfloat16", to compute in.
+      dtype: "float32", "bfloat16" or "float16", to compute in.
       seed: of the initial weights.
 
     Raises:

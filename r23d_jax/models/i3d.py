@@ -101,7 +101,12 @@ class Mixed(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         pooled = same_max_pool(x, (3, 3, 3), (1, 1, 1))
-        branches = self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled)
+        branches = []
+        for start, names in ((x, ("b0",)), (x, ("b1a", "b1b")), (x, ("b2a", "b2b")), (pooled, ("b3b",))):
+            for name in names:
+                with jax.named_scope(name):
+                    start = getattr(self, name)(start)
+            branches.append(start)
         return jnp.concatenate(branches, axis=-1)
 
 

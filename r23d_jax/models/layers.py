@@ -11,6 +11,7 @@ from flax import nnx
 from jax import lax
 
 from r23d_jax.errors import UserError
+from r23d_jax.models.ops import hardware, packing
 from r23d_jax.models.ops.convolution import convolve
 
 _BLOCK = 2**18
@@ -41,6 +42,9 @@ class Conv(nnx.Module):
 
     Args:
       padding: zeros on both sides of time, height and width; by default half the kernel.
+      inner: whether only BatchNorm, ReLU and one more convolution, to fewer channels, see the output. It then has
+        channels of zeros behind the others if the hardware's policy asks for them, and stays in pairs of frames if the
+        input is.
     """
 
     def __init__(
@@ -51,10 +55,12 @@ class Conv(nnx.Module):
         strides: tuple[int, int, int] = (1, 1, 1),
         padding: tuple[int, int, int] | None = None,
         *,
+        inner: bool = False,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         self.strides = strides
+        self.inner = inner
         padding = tuple(size // 2 for size in kernel) if padding is None else padding
         self.padding = tuple((size, size) for size in padding)
         self.dtype = dtype
@@ -63,14 +69,33 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(normal(rngs.params(), (*kernel, in_channels, out_channels), std))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return convolve(x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.strides, self.padding)
+        x, policy = x.astype(self.dtype), hardware.policy()
+        if policy.pad_clips and x.shape[-1] <= 3:
+            x = _widen(x, 4, policy.padded(x.shape[-1], self.dtype))
+        kernel = _fitting(self.kernel[...].astype(self.dtype), x, axis=3)
+        if self.inner:
+            kernel = _widen(kernel, 4, policy.padded(kernel.shape[4], self.dtype))
+        return convolve(x, kernel, self.strides, self.padding, self.inner)
+
+
+def _fitting(values: jax.Array, x: jax.Array, axis: int = 0, fill: float = 0) -> jax.Array:
+    """Returns the parameters of x's channels, or of each frame's of pairs, with `fill` for those of zeros behind."""
+    width = hardware.policy().padded(values.shape[axis], x.dtype)
+    return _widen(values, axis, width, fill) if x.shape[-1] in (width, packing.PAIR * width) else values
+
+
+def _widen(values: jax.Array, axis: int, width: int, fill: float = 0) -> jax.Array:
+    around = [(0, 0)] * values.ndim
+    around[axis] = (0, width - values.shape[axis])
+    return jnp.pad(values, around, constant_values=fill) if any(map(any, around)) else values
 
 
 class BatchNorm(nnx.Module):
     """Batch normalisation with PyTorch's arithmetic (Ioffe and Szegedy 2015).
 
     Statistics are float32 over every axis but the last; under `jit` they cover the global batch, however it is
-    sharded. The biased variance normalises, the unbiased one updates the running average.
+    sharded. The biased variance normalises, the unbiased one updates the running average. Channels of zeros behind the
+    `C` that it has stay zeros.
 
     Attributes:
       scale, bias: trained, float32 `[C]`.
@@ -90,11 +115,15 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(_full(features, 1.0))
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        scale, bias, mean = (_fitting(values[...], x) for values in (self.scale, self.bias, self.mean))
         if self.use_running_average or self.frozen:
-            inverse = lax.rsqrt(self.var[...] + self.epsilon)
-            return _affine(x, self.mean[...], inverse * self.scale[...], self.bias[...])
-        y, mean, var = _normalize(x, self.scale[...], self.bias[...], self.epsilon)
-        count = x.size // x.shape[-1]
+            inverse = lax.rsqrt(_fitting(self.var[...], x, fill=1) + self.epsilon)
+            return _affine(x, mean, inverse * scale, bias)
+        # In one pass, as many digits are lost as (mean - shift)^2 / variance has. Rounding x to 16 bits lost more.
+        in_one = hardware.policy().statistics == "one pass" and x.dtype.itemsize == 2
+        y, mean, var = _normalize(x, scale, bias, mean if in_one else None, self.epsilon)
+        count = x.size // mean.size
+        mean, var = mean[: self.mean.shape[0]], var[: self.var.shape[0]]
         unbiased = var * (count / max(count - 1, 1))
         keep = self.momentum
         self.mean[...] = keep * self.mean[...] + (1 - keep) * lax.stop_gradient(mean)
@@ -103,25 +132,44 @@ class BatchNorm(nnx.Module):
 
 
 def _affine(x: jax.Array, mean: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    mean, scale, bias = (_for(x, values) for values in (mean, scale, bias))
     return ((x.astype(jnp.float32) - mean) * scale + bias).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _for(x: jax.Array, values: jax.Array) -> jax.Array:
+    """Returns [C] values for every channel of x, which may be pairs of frames with C channels each."""
+    return jnp.tile(values, packing.PAIR) if x.shape[-1] == packing.PAIR * values.size else values
+
+
+def _sum(x: jax.Array, channels: int) -> jax.Array:
+    """Sums over positions, and over the frames of pairs: float32 [C]."""
+    total = jnp.sum(x, tuple(range(x.ndim - 1)))
+    return total if total.size == channels else jnp.sum(total.reshape(-1, channels), 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _normalize(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array | None, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns x normalised over all axes but the last, and its mean and biased variance (without gradients).
 
-    The variance is computed in a second pass, which is accurate for any mean. The custom gradient (Ioffe and Szegedy
-    2015, section 3) needs only x and two sums; automatic differentiation stores more.
+    Without `shift`, the variance is computed in a second pass, which is accurate for any mean. With it, both are
+    computed in one pass from the differences from it. The custom gradient (Ioffe and Szegedy 2015, section 3) needs
+    only x and two sums; automatic differentiation stores more.
     """
-    return _normalize_forward(x, scale, bias, epsilon)[0]
+    return _normalize_forward(x, scale, bias, shift, epsilon)[0]
 
 
-def _normalize_forward(x, scale, bias, epsilon):
-    wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
-    mean = jnp.mean(wide, axes)
-    var = jnp.mean(jnp.square(wide - mean), axes)
+def _normalize_forward(x, scale, bias, shift, epsilon):
+    wide, channels = x.astype(jnp.float32), scale.size
+    count = x.size // channels
+    if shift is None:
+        mean = _sum(wide, channels) / count
+        var = _sum(jnp.square(wide - _for(x, mean)), channels) / count
+    else:
+        away = _sum(wide - _for(x, shift), channels) / count
+        mean = shift + away
+        var = jnp.maximum(_sum(jnp.square(wide - _for(x, shift)), channels) / count - jnp.square(away), 0)
     inverse = lax.rsqrt(var + epsilon)
     return (_affine(x, mean, scale * inverse, bias), mean, var), (x, scale, mean, inverse)
 
@@ -129,16 +177,30 @@ def _normalize_forward(x, scale, bias, epsilon):
 def _normalize_backward(epsilon, kept, cotangents):
     del epsilon
     x, scale, mean, inverse = kept
-    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    channels = scale.size
+    count = x.size // channels
     dy = cotangents[0].astype(jnp.float32)
-    centered = x.astype(jnp.float32) - mean
-    dbias = jnp.sum(dy, axes)
-    dscale = jnp.sum(dy * centered, axes) * inverse
-    dx = (scale * inverse) * (dy - dbias / count - centered * (inverse * dscale / count))
-    return dx.astype(x.dtype), dscale, dbias
+    centered = x.astype(jnp.float32) - _for(x, mean)
+    dbias = _sum(dy, channels)
+    dscale = _sum(dy * centered, channels) * inverse
+    dx = _for(x, scale * inverse) * (dy - _for(x, dbias / count) - centered * _for(x, inverse * dscale / count))
+    return dx.astype(x.dtype), dscale, dbias, None
 
 
 _normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def side_by_side(video: jax.Array, channels: int) -> jax.Array:
+    """Returns a video for layers of so many channels: `[B, T, H, W, C]`, or pairs of its frames side by side.
+
+    Convolutions and normalisations take both, and give what they took, until a stride over time or more channels.
+    """
+    return packing.pack(video) if hardware.policy().pairs(channels) and video.shape[1] % 2 == 0 else video
+
+
+def one_by_one(x: jax.Array, channels: int) -> jax.Array:
+    """Returns `[B, T, H, W, channels]` of these, or of pairs of frames side by side."""
+    return packing.unpack(x) if x.shape[-1] > channels else x
 
 
 class Linear(nnx.Module):
@@ -198,8 +260,9 @@ class Sequential(nnx.Module):
         return (getattr(self, str(index)) for index in range(self.length))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        for step in self:
-            x = step(x)
+        for index, step in enumerate(self):
+            with jax.named_scope(str(index)):
+                x = step(x)
         return x
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.extend.core import Jaxpr, JaxprEqn
 
 from r23d_jax import models
-from r23d_jax.models.ops import convolution
+from r23d_jax.models.ops import hardware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def summarize(
             return model.fc(outputs["pool"])
 
     # The native formulation has one operation for every convolution.
-    with convolution.trace_for("tpu"):
+    with hardware.use(hardware.Policy()):
         traced = jax.make_jaxpr(forward)(state, video)
     macs = Counter()
     for scope, count in _macs(traced.jaxpr):
@@ -114,7 +114,7 @@ def cost(create: Callable[[], nnx.Module], clip: tuple[int, int, int, int]) -> C
     def forward(state, video):
         return nnx.merge(graphdef, state)(video)
 
-    with convolution.trace_for("tpu"):  # native formulations, as in `summarize`
+    with hardware.use(hardware.Policy()):  # as in `summarize`
         traced = jax.jit(forward).trace(state, video)
         flops = traced.lower().cost_analysis()["flops"]
     parameters = sum(math.prod(value.shape) for value in jax.tree.leaves(nnx.state(model, nnx.Param)))

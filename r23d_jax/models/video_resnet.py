@@ -14,7 +14,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from r23d_jax.errors import UserError
-from r23d_jax.models.layers import BatchNorm, Conv, Linear, MaxPool, Sequential, check_clips, dropout, relu
+from r23d_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    Linear,
+    MaxPool,
+    Sequential,
+    check_clips,
+    dropout,
+    one_by_one,
+    relu,
+    side_by_side,
+)
 
 Kind = Literal["2d", "3d", "2+1d"]
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -65,8 +76,8 @@ class _Make:
     dtype: jnp.dtype
     rngs: nnx.Rngs
 
-    def conv(self, inputs, outputs, kernel, strides=(1, 1, 1), padding=None) -> Conv:
-        return Conv(inputs, outputs, kernel, strides, padding, dtype=self.dtype, rngs=self.rngs)
+    def conv(self, inputs, outputs, kernel, strides=(1, 1, 1), padding=None, inner=False) -> Conv:
+        return Conv(inputs, outputs, kernel, strides, padding, inner=inner, dtype=self.dtype, rngs=self.rngs)
 
     def norm(self, features: int) -> BatchNorm:
         return BatchNorm(features, epsilon=self.spec.epsilon, momentum=0.9)
@@ -79,7 +90,7 @@ class _Make:
             return self.conv(inputs, outputs, (3, 3, 3), (stride, stride, stride))
         mid = mid_planes(mid_inputs, outputs, (3, 3, 3))
         return Sequential(
-            self.conv(inputs, mid, (1, 3, 3), (1, stride, stride)),
+            self.conv(inputs, mid, (1, 3, 3), (1, stride, stride), inner=True),
             self.norm(mid),
             relu,
             self.conv(mid, outputs, (3, 1, 1), (stride, 1, 1)),
@@ -128,10 +139,14 @@ class Block(nnx.Module):
             self.downsample = Sequential(make.conv(inputs, outputs, (1, 1, 1), strides), make.norm(outputs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.conv2(self.conv1(x))
-        if self.bottleneck:
-            y = self.conv3(y)
-        y = y + (self.downsample(x) if self.projects else x)
+        y = x
+        for name in ("conv1", "conv2", "conv3") if self.bottleneck else ("conv1", "conv2"):
+            with jax.named_scope(name):
+                y = getattr(self, name)(y)
+        if self.projects:
+            with jax.named_scope("downsample"):
+                x = self.downsample(x)
+        y = y + x
         return relu(y) if self.last_relu else y
 
 
@@ -180,6 +195,7 @@ class VideoResNet(nnx.Module):
 
         make = _Make(spec, dtype, rngs)
         self.stem = _stem(make, in_channels, width, frames)
+        widths = [width]  # of the stem and the stages
         channels = width
         for index, stage in enumerate(STAGES):
             planes = width * (spec.last_width if stage == "layer4" else 2**index)
@@ -190,6 +206,8 @@ class VideoResNet(nnx.Module):
                 blocks.append(Block(make, spec.stages[index], channels, planes, stride, spec.last_relu or not is_last))
                 channels = 4 * planes if spec.bottleneck else planes
             setattr(self, stage, Sequential(*blocks))
+            widths.append(channels)
+        self.widths = tuple(widths)
         self.fc = Linear(channels, num_classes, rngs=rngs)
         # Last, so that the initial weights do not depend on dropout.
         self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout > 0 else None)
@@ -217,19 +235,24 @@ class VideoResNet(nnx.Module):
 
     def _features(self, video: jax.Array, key: jax.Array | None) -> dict[str, jax.Array]:
         self._check(video)
-        outputs = {}
+        outputs, widths = {}, dict(zip(("stem", *STAGES), self.widths, strict=True))
         with jax.named_scope("stem"):
-            x = outputs["stem"] = self.stem(video.astype(self.dtype))
+            x = video.astype(self.dtype)
+            if self.spec.stem != "frames" and self.spec.stem_pool is None:
+                x = side_by_side(x, widths["stem"])
+            x = self.stem(x)
+        outputs["stem"] = one_by_one(x, widths["stem"])
         block_number = 0
         for stage in STAGES:
             with jax.named_scope(stage):
-                for block in getattr(self, stage):
-                    x = block(x)
+                for index, block in enumerate(getattr(self, stage)):
+                    with jax.named_scope(str(index)):
+                        x = block(x)
                     if key is not None:
                         x = dropout(x, self.dropout, jax.random.fold_in(key, block_number))
                     block_number += 1
-            outputs[stage] = x
-        outputs["pool"] = jnp.mean(x.astype(jnp.float32), axis=(1, 2, 3))
+            outputs[stage] = one_by_one(x, widths[stage])
+        outputs["pool"] = jnp.mean(outputs[STAGES[-1]].astype(jnp.float32), axis=(1, 2, 3))
         return outputs
 
     def _dropout_key(self, rngs: nnx.Rngs | None) -> jax.Array | None:
@@ -254,7 +277,7 @@ def _stem(make: _Make, inputs: int, width: int, frames: int) -> Sequential:
         if spec.stem_mid is not None:
             mid = max(1, spec.stem_mid * width // 64)
         steps = [
-            make.conv(inputs, mid, (1, 7, 7), (1, 2, 2)),
+            make.conv(inputs, mid, (1, 7, 7), (1, 2, 2), inner=True),
             make.norm(mid),
             relu,
             make.conv(mid, width, (length, 1, 1)),

@@ -73,6 +73,7 @@ _CURVES = (
     ("accuracy", "Accuracy", "{:.0%}", 1.0, "last"),
     ("lr", "Learning rate", "{:g}", None, "last"),
     ("grad_norm", "Norm of the gradient", "{:g}", None, "last"),
+    ("loss_scale", "Scale of the loss in float16", "{:g}", None, "last"),
     ("clips_per_second", "Clips a second", "{:g}", None, "median"),
     ("data_wait", "Share of time waiting for data", "{:.0%}", None, "median"),
 )

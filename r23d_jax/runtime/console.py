@@ -1,16 +1,19 @@
-"""Command-line arguments and terminal output shared by the commands on video files."""
+"""Command-line arguments and terminal output that commands share."""
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
 from r23d_jax import errors
 from r23d_jax.errors import one_line
+from r23d_jax.runtime.files import write_json
 
 if TYPE_CHECKING:
     from r23d_jax.inference.sources import VideoSource
@@ -29,7 +32,7 @@ def add_shared_arguments(command: argparse.ArgumentParser) -> None:
         metavar="K|dense",
         help="K clips spread over the video, or every non-overlapping one (dense, the default)",
     )
-    command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="to compute in")
+    command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="to compute in")
     command.add_argument("--batch", type=positive, default=0, metavar="N", help="clips per batch (default: 4 to 16)")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
 
@@ -55,6 +58,28 @@ def seconds(text: str) -> float:
 def views(text: str) -> str | int:
     """Parses "dense" or a number of clips."""
     return text if text == "dense" else positive(text)
+
+
+def check_output(flag: str, path: str | None) -> None:
+    """Makes the folder of a file that is written at the end; `path` is None for none, "-" for stdout.
+
+    Raises:
+      UserError: it is a folder.
+    """
+    if path and path != "-":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if Path(path).is_dir():
+            raise errors.UserError(f"{flag} {path}: is a folder; name a file")
+
+
+def write_result(result: dict[str, Any], lines: Sequence[str], path: str | None) -> None:
+    """Prints the lines, and writes the result as JSON to the path; where that is "-", prints it instead."""
+    if path == "-":
+        print(json.dumps(result, indent=1))
+        return
+    if path:
+        write_json(Path(path), result)
+    print("\n".join(lines))
 
 
 class Reporter:

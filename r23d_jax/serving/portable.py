@@ -14,7 +14,7 @@ from r23d_jax.data.scaling import target_size
 from r23d_jax.errors import UserError
 from r23d_jax.inference import clips as video_clips
 from r23d_jax.models.functional import Functional, Weights
-from r23d_jax.models.ops import convolution
+from r23d_jax.models.ops import hardware
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.weights.card import Card
 
@@ -96,7 +96,7 @@ def make(
 
     def on(platform):
         def run(weights, inputs):
-            with convolution.trace_for(platform):
+            with hardware.trace_for(platform):
                 if preprocessing:
                     rows = inputs.shape[0]
                     true_size = jnp.broadcast_to(jnp.asarray((height, width), jnp.int32), (rows, 2))

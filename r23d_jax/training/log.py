@@ -1,6 +1,7 @@
 """The log of a run: metrics.jsonl, TensorBoard events and a progress bar."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -42,8 +43,9 @@ class Log:
         self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=None)
 
     def write(self, step: int, epoch: float, seconds: float, scalars: dict[str, float]) -> None:
-        """Writes one line of `metrics.jsonl`, and the same scalars to TensorBoard."""
+        """Writes one line of `metrics.jsonl`, and the same scalars to TensorBoard; JSON has none that is not finite."""
         if self._writer:
+            scalars = {name: value for name, value in scalars.items() if math.isfinite(value)}
             line = {"step": step, "epoch": round(epoch, 4), "seconds": round(seconds, 3), **scalars}
             try:
                 self._file.write(json.dumps(line) + "\n")

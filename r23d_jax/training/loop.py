@@ -11,7 +11,7 @@ from r23d_jax.data import records
 from r23d_jax.data.dataset import Dataset
 from r23d_jax.evaluation.evaluator import Evaluator, write_results
 from r23d_jax.models.structure import batch_norm_epsilon
-from r23d_jax.runtime import hosts
+from r23d_jax.runtime import hosts, precision
 from r23d_jax.runtime.compile import Reported
 from r23d_jax.runtime.mesh import check_batch, create_mesh, replicate, to_device
 from r23d_jax.runtime.signals import Interrupt, Interrupted
@@ -76,6 +76,7 @@ def _train_and_evaluate(
     if resumed is not None:
         saved, rest, origin, progress = resumed
     else:
+        precision.check(config.dtype, *precision.hardware())  # a run that began elsewhere goes on as it is
         progress = {"init": config.init_from or "scratch", "seconds": 0.0, "window": []}
         if config.init_from:
             source, origin = loading.load_flat(config.init_from, config.arch)
@@ -107,7 +108,8 @@ def _train_and_evaluate(
     hosts.check_shared(workdir)
     log = Log(workdir, total_steps, step, writer)
     stack.callback(log.close)
-    for line in [*lines, _summary(config, dataset, training, run, total_steps, mesh)]:
+    advice = precision.advice(config.dtype, *precision.hardware())
+    for line in [*lines, *([advice] if advice else []), _summary(config, dataset, training, run, total_steps, mesh)]:
         log.say(line)
 
     # --- loop

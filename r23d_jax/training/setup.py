@@ -16,7 +16,7 @@ from r23d_jax import models
 from r23d_jax.data import loader
 from r23d_jax.data.dataset import Dataset
 from r23d_jax.models.functional import Functional, Weights, weights_of
-from r23d_jax.models.ops import convolution
+from r23d_jax.models.ops import hardware
 from r23d_jax.models.structure import freeze_batch_norm, stage_names
 from r23d_jax.runtime.mesh import replicated
 from r23d_jax.training import losses, optim
@@ -87,7 +87,7 @@ class Setup:
         """Returns the state before the first step; `weights` (flat) replace fresh parameters and statistics."""
         given = {**self.params, **self.stats, **(weights or {})}
         params, stats = ({name: given[name] for name in part} for part in (self.params, self.stats))
-        return init_state(params, stats, self.tx, self.learning, self.config.ema, self.config.seed)
+        return init_state(params, stats, self.tx, self.learning, self.config.ema, self.config.seed, self.config.dtype)
 
 
 def create(
@@ -121,7 +121,7 @@ def create(
         make_train_step(config, network, tx, learning_rate, learning, train_transform(config, class_names, spec)),
         donate_argnums=0,
         out_shardings=replicated(mesh),
-        compiler_options=convolution.compiler_options(),
+        compiler_options=hardware.compiler_options(config.dtype),
     )
     return Setup(config, model, network, params, stats, stages, learning, tx, learning_rate, step)
 
@@ -131,7 +131,9 @@ def train_transform(
 ) -> clip_transforms.TrainTransform:
     """Returns the transform of training clips."""
     augmentation = clip_transforms.Augmentation.from_config(config.augment)
-    return clip_transforms.train_transform(spec, augmentation, class_names, config.dtype)
+    return clip_transforms.train_transform(
+        spec, augmentation, class_names, config.dtype, hardware.policy().whole_pixels
+    )
 
 
 def train_batches(config: ConfigDict, dataset: Dataset, positions: np.ndarray, **options: Any) -> loader.BatchStream:

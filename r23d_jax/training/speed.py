@@ -95,10 +95,12 @@ def _step(config: ConfigDict, rounds: int, seconds: float, spread: dict) -> dict
     import jax
     import jax.numpy as jnp
 
+    from r23d_jax.runtime import precision
     from r23d_jax.runtime.compile import peak_bytes
     from r23d_jax.runtime.mesh import by_row, check_batch, create_mesh
 
     mesh = create_mesh()
+    precision.check(config.dtype, *precision.hardware())
     check_batch(config.batch_size, mesh, config.accumulate)
     state, train, evaluate, macs = programs(config, mesh)
     batch = jax.device_put(noise(config), by_row(mesh))
@@ -146,9 +148,23 @@ def programs(config: ConfigDict, mesh):
     import jax
 
     from r23d_jax import models
-    from r23d_jax.evaluation.step import make_eval_step
     from r23d_jax.models import summary
-    from r23d_jax.models.ops import convolution
+    from r23d_jax.runtime.mesh import replicated
+    from r23d_jax.training import setup
+
+    run, evaluate = steps(config, mesh)
+    clip = (config.clip.frames, config.clip.size, config.clip.size, 3)
+    arguments = setup.model_arguments(config, len(_CLASSES), 3, None)
+    cost = summary.cost(lambda: models.create_from_arguments(config.arch, arguments), clip)
+    return jax.device_put(run.state(), replicated(mesh)), run.step, evaluate, cost.nominal_macs
+
+
+def steps(config: ConfigDict, mesh):
+    """Returns `(setup, evaluation step)` of a run of as many classes as UCF101 has; the steps are jitted as there."""
+    import jax
+
+    from r23d_jax.evaluation.step import make_eval_step
+    from r23d_jax.models.ops import hardware
     from r23d_jax.runtime.mesh import replicated
     from r23d_jax.training import setup
     from r23d_jax.transforms import clip as clip_transforms
@@ -157,13 +173,13 @@ def programs(config: ConfigDict, mesh):
     arguments, spec = setup.model_arguments(config, len(_CLASSES), 3, None), specs.from_config(config)
     run = setup.create(config, arguments, _CLASSES, spec, mesh, total_steps=10**6, steps_per_epoch=10**3)
     evaluate = jax.jit(
-        make_eval_step(run.network, clip_transforms.eval_transform(spec, 1, config.dtype)),
+        make_eval_step(
+            run.network, clip_transforms.eval_transform(spec, 1, config.dtype, hardware.policy().whole_pixels)
+        ),
         out_shardings=replicated(mesh),
-        compiler_options=convolution.compiler_options(),
+        compiler_options=hardware.compiler_options(config.dtype),
     )
-    clip = (config.clip.frames, config.clip.size, config.clip.size, 3)
-    cost = summary.cost(lambda: models.create_from_arguments(config.arch, arguments), clip)
-    return jax.device_put(run.state(), replicated(mesh)), run.step, evaluate, cost.nominal_macs
+    return run, evaluate
 
 
 def noise(config: ConfigDict) -> dict[str, np.ndarray]:

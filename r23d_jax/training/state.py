@@ -14,6 +14,7 @@ def flat_rest(state: TrainState) -> dict[str, Any]:
     rest = {f"opt_state{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
     if state.ema:
         rest |= {f"raw.{name}": value for name, value in {**state.params, **state.stats}.items()}
+    rest |= {f"loss_scale.{name}": value for name, value in state.loss_scale.items()}
     return {**rest, "step": state.step, "key": state.key}
 
 
@@ -34,4 +35,5 @@ def restore(like: TrainState, weights: dict[str, np.ndarray], rest: dict[str, np
         stats={name: now[name] for name in like.stats},
         opt_state=jax.tree_util.tree_unflatten(structure, [rest[name] for name in names]),
         ema=weights if like.ema else {},
+        loss_scale={name: rest[f"loss_scale.{name}"] for name in like.loss_scale},
     )

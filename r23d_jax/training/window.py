@@ -32,20 +32,28 @@ class Window:
         """Waits for the steps up to `step` and returns their metrics.
 
         Raises:
-          UserError: the loss or the gradient's norm is not finite.
+          UserError: the loss or the gradient's norm is not finite; in float16, where such a step is skipped, only once
+            that has brought the loss scale below 1.
         """
         self._steps = [{name: float(x) for name, x in metrics.items()} for metrics in jax.device_get(self._steps)]
         for offset, metrics in enumerate(self._steps):
-            if not math.isfinite(metrics["loss"]) or not math.isfinite(metrics["grad_norm"]):
+            skipped = metrics.get("skipped", 0) > 0
+            finite = math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
+            if metrics["loss_scale"] < 1 if skipped else not finite:
                 bad = step - len(self._steps) + offset + 1
+                how = ", in float16 even with a loss scale of 1" if skipped else ""
+                way = ", or set --config.dtype=float32 in a new workdir" if skipped else ""
                 raise UserError(
-                    f"the loss is {metrics['loss']} (norm of the gradient {metrics['grad_norm']}) at step {bad}: lower "
-                    f"--config.lr or set --config.optimizer.clip_norm; {self._workdir} keeps the checkpoints before it"
+                    f"the loss is {metrics['loss']} (norm of the gradient {metrics['grad_norm']}) at step {bad}{how}: "
+                    f"lower --config.lr or set --config.optimizer.clip_norm{way}; {self._workdir} keeps the "
+                    "checkpoints before it"
                 )
         return self._steps
 
     def means(self, seconds: float, waited: float) -> dict[str, float]:
-        """Returns the means over the fetched steps (of `lr` the last value), and empties the window.
+        """Returns the means over the fetched steps (of `lr` and `loss_scale` the last value), and empties the window.
+
+        Of skipped steps, numbers that are not finite are left out; nan if there are no others.
 
         Args:
           seconds: duration of the steps.
@@ -54,8 +62,13 @@ class Window:
         steps, timed = self._steps, len(self._steps) - self._untimed
         self._steps, self._untimed = [], 0
         return {
-            **{name: float(np.mean([metrics[name] for metrics in steps])) for name in steps[0]},
-            "lr": steps[-1]["lr"],
+            **{name: _mean([metrics[name] for metrics in steps]) for name in steps[0]},
+            **{name: steps[-1][name] for name in ("lr", "loss_scale") if name in steps[-1]},
             "clips_per_second": timed * self._batch_size / seconds,
             "data_wait": waited / seconds,
         }
+
+
+def _mean(values: list[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan

@@ -26,7 +26,11 @@ _FRAMES_AT_ONCE = 16  # bounds the memory of the float32 copy of the frames
 
 
 def train_transform(
-    spec: Preprocessing, augmentation: Augmentation, class_names: Sequence[str], dtype: str = "float32"
+    spec: Preprocessing,
+    augmentation: Augmentation,
+    class_names: Sequence[str],
+    dtype: str = "float32",
+    whole_pixels: bool = False,
 ) -> TrainTransform:
     """Builds the transform of training clips.
 
@@ -35,6 +39,7 @@ def train_transform(
       augmentation: the random part.
       class_names: in the order of the labels.
       dtype: of the result and of the matrices; sums and colours are computed in float32.
+      whole_pixels: as in `resample`.
 
     Returns:
       `transform(key, frames, size, labels) -> (video, targets)`. In: a key, uint8 [B, T, Hc, Wc, C],
@@ -66,7 +71,7 @@ def train_transform(
         boxes = jax.vmap(lambda k, hw: train_box(k, hw, spec, augmentation))(keys[:, 0], size)
         draw = jax.vmap(lambda k: jax.random.bernoulli(k, augmentation.flip))(keys[:, 1])
         flips = draw & ~jnp.asarray(sensitive)[labels]
-        video = resample(frames, size, boxes, flips, (side, side), dtype)
+        video = resample(frames, size, boxes, flips, (side, side), dtype, whole_pixels)
         if flow:
             video = video.at[..., 0].set(jnp.where(flips[:, None, None, None], 255 - video[..., 0], video[..., 0]))
         if any(jitter):
@@ -84,7 +89,9 @@ def train_transform(
     return transform
 
 
-def eval_transform(spec: Preprocessing, crops: int = 1, dtype: str = "float32") -> EvalTransform:
+def eval_transform(
+    spec: Preprocessing, crops: int = 1, dtype: str = "float32", whole_pixels: bool = False
+) -> EvalTransform:
     """Builds the transform of evaluated clips: resize, then a centre crop or one of three.
 
     Args:
@@ -92,6 +99,7 @@ def eval_transform(spec: Preprocessing, crops: int = 1, dtype: str = "float32") 
         (height and width), or of the canvas if that is None too.
       crops: 1, or 3 for squares at the start, middle and end of the frame's longer side.
       dtype: as in `train_transform`.
+      whole_pixels: as in `resample`.
 
     Returns:
       `transform(frames, size, crop) -> video`; frames, size and video as in `train_transform`, crop int32 [B],
@@ -106,14 +114,20 @@ def eval_transform(spec: Preprocessing, crops: int = 1, dtype: str = "float32") 
     def transform(frames, size, crop):
         boxes = jax.vmap(lambda hw, which: eval_box(hw, which, spec, crops))(size, crop)
         shape = (spec.crop, spec.crop) if spec.crop else spec.resize or frames.shape[2:4]
-        video = resample(frames, size, boxes, jnp.zeros(frames.shape[0], bool), shape, dtype)
+        video = resample(frames, size, boxes, jnp.zeros(frames.shape[0], bool), shape, dtype, whole_pixels)
         return normalise(video, spec).astype(dtype)
 
     return transform
 
 
 def resample(
-    frames: jax.Array, size: jax.Array, boxes: jax.Array, flips: jax.Array, shape: tuple[int, int], dtype: str
+    frames: jax.Array,
+    size: jax.Array,
+    boxes: jax.Array,
+    flips: jax.Array,
+    shape: tuple[int, int],
+    dtype: str,
+    whole_pixels: bool = False,
 ) -> jax.Array:
     """Resamples a box of every clip, the same in all its frames, to `shape`.
 
@@ -125,7 +139,9 @@ def resample(
       boxes: float32 [B, 4]: top, left, height, width.
       flips: bool [B], mirror left and right.
       shape: height and width of the result.
-      dtype: "float32", or "bfloat16" for faster products (their sums are float32).
+      dtype: "float32", or "bfloat16" or "float16" for faster products (their sums are float32).
+      whole_pixels: whether the matrix of the columns has a row and column for each colour of a pixel. That multiplies
+        its arithmetic by C, but nothing has to be transposed for the matrix products.
 
     Returns:
       float32 [B, T, height, width, C], 0..255.
@@ -140,9 +156,22 @@ def resample(
 
     def part(some):  # [B, t, Hc, Wc, C]
         some = some.astype(dtype)
+        if whole_pixels:
+            return by_pixels(some)
         some = jnp.einsum("byh,bthwc->btywc", rows, some, precision=precision, preferred_element_type=dtype)
         across, some = columns.astype(factors), some.astype(factors)
         return jnp.einsum("bxw,btywc->btyxc", across, some, precision=precision, preferred_element_type=jnp.float32)
+
+    def by_pixels(some):
+        batch, length, height, width, colours = some.shape
+        each = jnp.einsum("bxw,cd->bxcwd", columns, jnp.eye(colours, dtype=dtype))
+        each = each.reshape(batch, shape[1] * colours, width * colours)
+        some = some.reshape(batch, length * height, width * colours)
+        some = jnp.einsum("bxw,bnw->bnx", each, some, precision=precision, preferred_element_type=dtype)
+        some = some.reshape(batch, length, height, -1).astype(factors)
+        down = jnp.broadcast_to(rows[:, None], (batch, length, *rows.shape[1:])).astype(factors)
+        some = jnp.einsum("btyh,bthx->btyx", down, some, precision=precision, preferred_element_type=jnp.float32)
+        return some.reshape(batch, length, *shape, colours)
 
     batch, length = frames.shape[:2]
     at_once = max(n for n in range(1, min(length, _FRAMES_AT_ONCE) + 1) if length % n == 0)

@@ -12,7 +12,7 @@ from paths import ROOT
 from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.models import summary
-from r23d_jax.models.ops import convolution
+from r23d_jax.models.ops import formulations, hardware
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -22,13 +22,13 @@ import training  # noqa: E402
 
 
 def test_the_layers_of_a_network_are_counted_and_the_choice_is_left_as_it_was():
-    before = convolution.choose
+    before = hardware.policy()
 
     def create():
         return models.create("r3d_18", 5, rngs=nnx.Rngs(0), width=8)
 
     found = layers.layers_of(create, (2, 8, 32, 32, 3), "float32")
-    assert convolution.choose is before and found.total() == 1 + 4 * 4 + 3  # stem, blocks, shortcuts
+    assert hardware.policy() is before and found.total() == 1 + 4 * 4 + 3  # stem, blocks, shortcuts
     stem = next(layer for layer in found if layer.kernel[3] == 3)
     assert stem == ((2, 8, 32, 32, 3), (3, 7, 7, 3, 8), (1, 2, 2), ((1, 1), (3, 3), (3, 3)))
     assert stem.output() == (2, 8, 16, 16, 8)
@@ -61,12 +61,12 @@ def test_a_gradient_is_that_of_the_layer():
     assert (
         layer.output()
         == jax.eval_shape(
-            lambda x, k: convolution.native(x, k, layer.strides, layer.padding),
+            lambda x, k: formulations.native(x, k, layer.strides, layer.padding),
             jax.ShapeDtypeStruct(layer.shape, "float32"),
             jax.ShapeDtypeStruct(layer.kernel, "float32"),
         ).shape
     )
-    made = layers.programs(convolution.shifted, layer, "float32")
+    made = layers.programs(formulations.shifted, layer, "float32")
     program, *_ = made["kernel gradient"].args
     assert program.out_info.shape == layer.kernel
     assert made["input gradient"].args[0].out_info.shape == layer.shape

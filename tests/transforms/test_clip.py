@@ -37,7 +37,7 @@ def resample(frames, size, boxes, shape, flips=None, dtype="float32"):
     return np.asarray(_resample(frames, size, jnp.asarray(boxes, jnp.float32), flips, shape, dtype))
 
 
-_resample = jax.jit(clip_transforms.resample, static_argnums=(4, 5))
+_resample = jax.jit(clip_transforms.resample, static_argnums=(4, 5, 6))
 
 
 def boxes_of(augmentation, spec, height, width, count=4000) -> np.ndarray:
@@ -50,7 +50,17 @@ def boxes_of(augmentation, spec, height, width, count=4000) -> np.ndarray:
 # Resampling
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("frames_of", [lambda: noise(2, 3, 30, 40, 3), lambda: noise(2, 19, 30, 40, 2)])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-3), ("bfloat16", 2)])
+def test_whole_pixels_are_resampled_alike(frames_of, dtype, tolerance):
+    frames, boxes = frames_of(), jnp.asarray([[1.5, 2, 20, 30], [-3, 4, 28, 20]], jnp.float32)
+    arguments = (frames, sizes(2, 30, 40), boxes, np.asarray([False, True]), (11, 13), dtype)
+    expected, found = (_resample(*arguments, whole) for whole in (False, True))
+    assert found.dtype == expected.dtype and found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_box_of_whole_pixels_is_the_identity(dtype):
     frames = noise(3, 2, 30, 40, 3)
     boxes = [[0, 0, 16, 16], [5, 7, 16, 16], [14, 24, 16, 16]]
@@ -77,7 +87,7 @@ def test_agrees_with_pillow(box):
     for canvas in ((96, 128), (100, 150)):  # what lies beyond the true frame plays no part
         frames = noise(1, 1, *canvas, 3, seed=1)
         frames[0, 0, :96, :128] = frame
-        for dtype, tolerance in (("float32", 1.01), ("bfloat16", 3.0)):
+        for dtype, tolerance in (("float32", 1.01), ("bfloat16", 3.0), ("float16", 1.2)):
             found = resample(frames, sizes(1, 96, 128), [box], (40, 40), dtype=dtype)[0, 0]
             assert np.abs(found - np.asarray(expected, np.float32)).max() <= tolerance
 

@@ -1,225 +1,30 @@
-"""3D convolution, with a formulation chosen by platform and kernel shape.
-
-All formulations compute the same sums in another order, so outputs and gradients agree up to rounding. Networks call
-`convolve` and do not depend on the platform.
-
-GPU and TPU use the native NDHWC convolution. XLA's 3D convolution on CPU is a slow generic loop, so there a kernel is
-reduced to 2D convolutions; 3-wide kernels of stride 1 with enough channels and positions use Winograd's method
-(`winograd`), and strided ones have custom gradients (`strided`). `benchmarks/layers.py` times every formulation of
-every layer; the results are in docs/speed.md.
-"""
-
-import contextlib
-import contextvars
-import functools
-import logging
-import os
-from collections.abc import Callable, Iterator
+"""3D convolution, computed as the hardware's policy says. Networks do not depend on the platform."""
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from r23d_jax.models.ops import winograd
-from r23d_jax.models.ops.strided import conv2d, strided_conv2d
-
-Strides = tuple[int, int, int]
-Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-Formulation = Callable[[jax.Array, jax.Array, Strides, Padding], jax.Array]
-
-# Enables YNN's reductions, which speed up batch normalisation, but neither its convolutions (slower gradients of
-# weights) nor its matmuls (their fusion slows down Winograd's products).
-_CPU_OPTION = "xla_cpu_experimental_ynn_fusion_type"
-_CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
+from r23d_jax.models.ops import hardware, packing
+from r23d_jax.models.ops.formulations import Padding, Strides
 
 NAME = "convolution"  # checkpoint name of every output, for rematerialisation policies
 
-_quick: contextvars.ContextVar[bool] = contextvars.ContextVar("quick", default=False)
-_platform_override: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
-
-def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding, inner: bool = False) -> jax.Array:
     """Convolves `[B, T, H, W, I]` with `[kt, kh, kw, I, O]` to `[B, T', H', W', O]`.
+
+    Where the hardware's policy computes on pairs of frames, x may be those, `[B, T/2, H, W, 2I]`. Then so is the
+    output, unless there is a stride over time or there are too many channels for that.
 
     Args:
       x: input, of the same dtype as `kernel` and the output.
       kernel: weights.
       strides: over time, height and width.
       padding: zeros (before, after) over time, height and width.
+      inner: whether the next layer to convolve is one to fewer channels, so that pairs are kept whatever O is.
     """
-    formulation = choose(current_platform(), x.shape, kernel.shape, strides, padding)
+    policy = hardware.policy()
+    if policy.lanes and x.shape[-1] == packing.PAIR * kernel.shape[3]:
+        packed = strides[0] == 1 and (inner or policy.pairs(kernel.shape[4]))
+        return checkpoint_name(packing.convolve(x, kernel, strides, padding, packed), NAME)
+    formulation = policy.choice(x.shape, kernel.shape, strides, padding)
     return checkpoint_name(formulation(x, kernel, strides, padding), NAME)
-
-
-def choose(
-    platform: str, shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Strides, padding: Padding
-) -> Formulation:
-    """Returns the formulation for these shapes of input and kernel on a platform ("cpu", "gpu", "tpu", ...)."""
-    if platform != "cpu":
-        return native
-    time, height, width, inputs, outputs = kernel_shape
-    # With fewer channels or positions the transforms cost more than they save.
-    if strides == (1, 1, 1) and min(inputs, outputs) >= 32 and max(map(max, padding)) <= 1 and not _quick.get():
-        if height == width == 3 and min(shape[2:4]) >= 20:
-            return winograd.spatial
-        over_time = kernel_shape[:3] == (3, 1, 1) and padding == ((1, 1), (0, 0), (0, 0))
-        if over_time and shape[1] in range(8, 1024, winograd.TILE):
-            return winograd.temporal
-    if time == height == width == 1 and not any(map(any, padding)):
-        return pointwise
-    if time == 1 and not any(padding[0]):
-        return folded
-    if height == width == 1 and not any(padding[1] + padding[2]):
-        return temporal if strides[0] == 1 and outputs < 256 else shifted
-    # A 2D convolution is a matmul with inner dimension kh * kw * I and O columns. If one of them is small, stacking the
-    # kernel's frames along it is worth the copies.
-    if inputs < 16:
-        return stacked_inputs
-    if outputs <= 64 and strides[0] == 1:
-        return stacked_outputs
-    return shifted
-
-
-@contextlib.contextmanager
-def quick_compilation() -> Iterator[None]:
-    """Avoids formulations that take long to compile, for programs traced inside that run only a few times."""
-    token = _quick.set(True)
-    try:
-        yield
-    finally:
-        _quick.reset(token)
-
-
-@contextlib.contextmanager
-def trace_for(platform: str) -> Iterator[None]:
-    """Chooses formulations for this platform ("cpu", "cuda", "tpu") instead of the default backend, for export.
-
-    Trace a new function inside the context: `jax.jit` reuses earlier traces.
-    """
-    token = _platform_override.set(platform)
-    try:
-        yield
-    finally:
-        _platform_override.reset(token)
-
-
-def current_platform() -> str:
-    """Returns the platform that formulations are chosen for."""
-    return _platform_override.get() or jax.default_backend()
-
-
-def compiler_options(platform: str | None = None) -> dict[str, str]:
-    """Returns the options for `jax.jit(..., compiler_options=...)` or `.compile(compiler_options=...)`.
-
-    Empty except on CPU, and if XLA_FLAGS sets the option or jaxlib does not know it.
-
-    Args:
-      platform: to compile for; by default this process's backend.
-    """
-    platform = platform or jax.default_backend()
-    if platform != "cpu" or _CPU_OPTION in os.environ.get("XLA_FLAGS", ""):
-        return {}
-    return {_CPU_OPTION: _CPU_VALUE} if _accepted(_CPU_OPTION, _CPU_VALUE) else {}
-
-
-@functools.cache
-def _accepted(option: str, value: str) -> bool:
-    """Returns whether this jaxlib knows the option, by compiling a trivial function on the CPU."""
-    try:
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            jax.jit(lambda x: x + 1).lower(0.0).compile(compiler_options={option: value})
-    except (RuntimeError, ValueError) as error:  # JaxRuntimeError is a RuntimeError
-        logging.getLogger(__name__).info("compiler option %s=%s not used: %s", option, value, error)
-        return False
-    return True
-
-
-def native(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Computes any kernel by XLA's own 3D convolution."""
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
-
-
-def pointwise(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Computes 1x1x1 without padding: every stride-th position, then one matmul."""
-    del padding
-    return x[:, :: strides[0], :: strides[1], :: strides[2]] @ kernel[0, 0, 0]
-
-
-def folded(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Computes 1 x kh x kw without padding in time: a 2D convolution with the frames in the batch."""
-    x = x[:, :: strides[0]]
-    batch, time = x.shape[:2]
-    planar = strided_conv2d if max(strides[1:]) > 1 and kernel.shape[3] >= 32 else conv2d
-    y = planar(x.reshape(batch * time, *x.shape[2:]), kernel[0], strides[1:], padding[1:])
-    return y.reshape(batch, time, *y.shape[1:])
-
-
-def temporal(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Computes kt x 1 x 1 without padding in space: a 2D convolution over (time, height * width)."""
-    x = x[:, :, :: strides[1], :: strides[2]]
-    batch, time, height, width, channels = x.shape
-    y = conv2d(x.reshape(batch, time, height * width, channels), kernel[:, 0], (strides[0], 1), (padding[0], (0, 0)))
-    return y.reshape(batch, y.shape[1], height, width, y.shape[-1])
-
-
-def shifted(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Computes any kernel as the sum over its frames of a folded convolution with the input frames under each.
-
-    Skips frames of the padding.
-    """
-    length, stride, (before, after) = kernel.shape[0], strides[0], padding[0]
-    frames = x.shape[1]
-    count = (frames + before + after - length) // stride + 1
-    total = None
-    for offset in range(length):
-        meets = [t for t in range(count) if 0 <= t * stride + offset - before < frames]
-        if not meets:
-            continue
-        start = meets[0] * stride + offset - before
-        stop = meets[-1] * stride + offset - before + 1
-        part = _over_space(x[:, start:stop:stride], kernel[offset : offset + 1], strides, padding)
-        part = _pad_time(part, (meets[0], count - 1 - meets[-1]))
-        total = part if total is None else total + part
-    return total
-
-
-def stacked_inputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Computes any kernel by one folded convolution of shifts of the input in time, concatenated along the channels.
-
-    Costs kt copies of the input.
-    """
-    time, height, width, channels, outputs = kernel.shape
-    x = _pad_time(x, padding[0])
-    x = jnp.concatenate(_shifts(x, time, strides[0]), axis=-1)
-    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(1, height, width, time * channels, outputs)
-    return _over_space(x, kernel, strides, padding)
-
-
-def stacked_outputs(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Computes any kernel by one folded convolution for all of its frames, then a sum of shifts of the outputs in time.
-
-    Costs kt copies of the output; with a stride in time it computes frames that are not used.
-    """
-    time, height, width, channels, outputs = kernel.shape
-    kernel = kernel.transpose(1, 2, 3, 0, 4).reshape(1, height, width, channels, time * outputs)
-    y = _pad_time(_over_space(x, kernel, strides, padding), padding[0])
-    shifts = _shifts(y, time, strides[0])
-    return functools.reduce(jnp.add, (y[..., i * outputs : (i + 1) * outputs] for i, y in enumerate(shifts)))
-
-
-def _over_space(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
-    """Convolves with one frame of a kernel."""
-    strides, padding = (1, *strides[1:]), ((0, 0), *padding[1:])
-    is_point = kernel.shape[1] == kernel.shape[2] == 1 and not any(map(any, padding))
-    return (pointwise if is_point else folded)(x, kernel, strides, padding)
-
-
-def _pad_time(x: jax.Array, padding: tuple[int, int]) -> jax.Array:
-    return jnp.pad(x, ((0, 0), padding, (0, 0), (0, 0), (0, 0)))
-
-
-def _shifts(x: jax.Array, length: int, stride: int) -> list[jax.Array]:
-    """Returns, for each frame of a kernel of this length, the frames of x under it."""
-    span = x.shape[1] - length + 1
-    return [x[:, offset : offset + span : stride] for offset in range(length)]

@@ -1,6 +1,5 @@
 """Every formulation against the plain convolution, forward and both gradients."""
 
-import logging
 import operator
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from r23d_jax.models.ops import convolution
+from r23d_jax.models.ops import formulations, hardware
+from r23d_jax.models.ops.convolution import convolve
 
 SAME3 = ((1, 1), (1, 1), (1, 1))
 CASES = [
@@ -54,15 +54,12 @@ ANYWHERE = [
 
 
 def formulation(name):
-    return operator.attrgetter(name)(convolution)
+    return operator.attrgetter(name)(formulations)
 
 
 @pytest.mark.parametrize("name, input_shape, kernel_shape, strides, padding", CASES)
 def test_the_case_table_holds_what_is_chosen_on_cpu(name, input_shape, kernel_shape, strides, padding):
-    chosen = convolution.choose("cpu", input_shape, kernel_shape, strides, padding)
-    assert chosen is formulation(name)
-    for other in ("gpu", "cuda", "tpu"):
-        assert convolution.choose(other, input_shape, kernel_shape, strides, padding) is convolution.native
+    assert formulations.fast_on_cpu(input_shape, kernel_shape, strides, padding) is formulation(name)
 
 
 @pytest.mark.parametrize("name, input_shape, kernel_shape, strides, padding", CASES + ANYWHERE)
@@ -70,7 +67,7 @@ def test_formulation_equals_native_forward_and_gradients(name, input_shape, kern
     random = np.random.default_rng(0)
     x = random.standard_normal(input_shape, dtype=np.float32)
     kernel = random.standard_normal(kernel_shape, dtype=np.float32)
-    shape = jax.eval_shape(lambda x, k: convolution.native(x, k, strides, padding), x, kernel).shape
+    shape = jax.eval_shape(lambda x, k: formulations.native(x, k, strides, padding), x, kernel).shape
     cotangent = random.standard_normal(shape, dtype=np.float32)
 
     def run(function):
@@ -80,7 +77,7 @@ def test_formulation_equals_native_forward_and_gradients(name, input_shape, kern
 
         return jax.jit(forward_and_gradients)(x, kernel, cotangent)
 
-    ours, reference = run(formulation(name)), run(convolution.native)
+    ours, reference = run(formulation(name)), run(formulations.native)
     for ours_one, reference_one in zip(ours, reference, strict=True):
         assert ours_one.shape == reference_one.shape
         scale = float(jnp.abs(reference_one).max())
@@ -91,44 +88,22 @@ def test_trace_for_changes_the_traced_formulation_and_is_undone():
     x, kernel = jnp.ones((1, 2, 4, 4, 16)), jnp.ones((3, 3, 3, 16, 4))
 
     def ranks():
-        jaxpr = jax.make_jaxpr(lambda x, k: convolution.convolve(x, k, (1, 1, 1), SAME3))(x, kernel)
+        jaxpr = jax.make_jaxpr(lambda x, k: convolve(x, k, (1, 1, 1), SAME3))(x, kernel)
         return {
             len(equation.outvars[0].aval.shape)
             for equation in jaxpr.eqns
             if equation.primitive.name == "conv_general_dilated"
         }
 
-    with convolution.trace_for("cpu"):
+    with hardware.trace_for("cpu"):
         assert ranks() == {4}
-    with convolution.trace_for("tpu"):
+    with hardware.trace_for("tpu"):
         assert ranks() == {5}
     assert ranks() == ({4} if jax.default_backend() == "cpu" else {5})
 
 
 def test_quick_compilation_avoids_winograd():
     layer = (1, 2, 20, 20, 32), (1, 3, 3, 32, 32), (1, 1, 1), ((0, 0), (1, 1), (1, 1))
-    with convolution.quick_compilation():
-        assert convolution.choose("cpu", *layer) is convolution.folded
-        assert convolution.choose("tpu", *layer) is convolution.native
-    assert convolution.choose("cpu", *layer) is convolution.winograd.spatial
-
-
-def test_compiler_options_are_accepted_and_only_for_cpu():
-    assert convolution.compiler_options("tpu") == {}
-    options = convolution.compiler_options("cpu")
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        compiled = jax.jit(lambda x: x * 2).lower(1.0).compile(compiler_options=options)
-    assert float(compiled(3.0)) == 6.0
-
-
-def test_compiler_options_leave_the_users_choice_alone(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", f"--{convolution._CPU_OPTION}=LIBRARY_FUSION_TYPE_DOT")
-    assert convolution.compiler_options("cpu") == {}
-
-
-def test_an_option_this_jaxlib_does_not_know_is_logged_and_never_passed(monkeypatch, caplog):
-    monkeypatch.setattr(convolution, "_CPU_OPTION", "xla_cpu_no_such_option")
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    with caplog.at_level(logging.INFO, logger="r23d_jax.models.ops.convolution"):
-        assert convolution.compiler_options("cpu") == {}
-    assert "xla_cpu_no_such_option" in caplog.text
+    with formulations.quick_compilation():
+        assert formulations.fast_on_cpu(*layer) is formulations.folded
+    assert formulations.fast_on_cpu(*layer) is formulations.winograd.spatial

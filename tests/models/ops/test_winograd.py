@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from paths import ROOT
 
-from r23d_jax.models.ops import convolution, winograd
+from r23d_jax.models.ops import formulations, winograd
 
 NONE = (0, 0)
 ONCE = (1, 1, 1)
@@ -35,7 +35,7 @@ def arrays(input_shape, kernel_shape, padding, dtype=np.float32):
     random = np.random.default_rng(0)
     x = random.standard_normal(input_shape).astype(dtype)
     kernel = random.standard_normal(kernel_shape).astype(dtype)
-    shape = jax.eval_shape(lambda x, k: convolution.native(x, k, ONCE, padding), x, kernel).shape
+    shape = jax.eval_shape(lambda x, k: formulations.native(x, k, ONCE, padding), x, kernel).shape
     return x, kernel, random.standard_normal(shape).astype(dtype)
 
 
@@ -64,7 +64,7 @@ def test_equals_the_plain_convolution(formulation, input_shape, kernel_shape, pa
     given = arrays(input_shape, kernel_shape, padding)
     run = jax.jit(forward_and_gradients(formulation, padding))
     assert ("while" in run.lower(*given).as_text()) == cut
-    assert_close(run(*given), jax.jit(forward_and_gradients(convolution.native, padding))(*given), 1e-5)
+    assert_close(run(*given), jax.jit(forward_and_gradients(formulations.native, padding))(*given), 1e-5)
 
 
 def test_a_batch_over_devices_is_never_gathered():
@@ -86,7 +86,7 @@ def check_on_two_devices():
     for formulation, input_shape, kernel_shape, padding, most in (CASES[0], CASES[3], CASES[6]):
         winograd._PIECE = most
         given = arrays(input_shape, kernel_shape, padding)
-        reference = jax.jit(forward_and_gradients(convolution.native, padding))(*given)
+        reference = jax.jit(forward_and_gradients(formulations.native, padding))(*given)
         given = [jax.device_put(x, s) for x, s in zip(given, (rows, everywhere, rows), strict=True)]
         run = jax.jit(forward_and_gradients(formulation, padding), out_shardings=(rows, rows, everywhere))
         compiled = run.lower(*given).compile()
@@ -103,7 +103,7 @@ def test_the_batch_may_be_of_any_size_in_an_export(formulation, input_shape, ker
         jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), kernel
     )
     for rows in (x, x[:1]):
-        reference = convolution.native(rows, kernel, ONCE, padding)
+        reference = formulations.native(rows, kernel, ONCE, padding)
         assert_close([exported.call(rows, kernel)], [reference], 1e-5)
 
 
@@ -112,7 +112,7 @@ def test_bfloat16_is_computed_in_float32():
     given = [jnp.asarray(x, jnp.bfloat16) for x in arrays(*shapes, padding)]
     ours = jax.jit(forward_and_gradients(formulation, padding))(*given)
     wide = [x.astype(jnp.float32) for x in given]
-    reference = jax.jit(forward_and_gradients(convolution.native, padding))(*wide)
+    reference = jax.jit(forward_and_gradients(formulations.native, padding))(*wide)
     assert_close(ours, [x.astype(jnp.bfloat16) for x in reference], 2**-8)
 
 
@@ -120,7 +120,7 @@ def test_the_error_is_rounding_that_the_docstring_states():
     x, kernel, cotangent = arrays((1, 1, 24, 24, 256), (1, 3, 3, 256, 32), CASES[0][3])
     jax.config.update("jax_enable_x64", True)
     try:
-        run = jax.jit(forward_and_gradients(convolution.native, CASES[0][3]))
+        run = jax.jit(forward_and_gradients(formulations.native, CASES[0][3]))
         exact = [np.asarray(v) for v in run(*(jnp.asarray(v, jnp.float64) for v in (x, kernel, cotangent)))]
     finally:
         jax.config.update("jax_enable_x64", False)

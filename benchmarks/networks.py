@@ -1,0 +1,174 @@
+"""The table of every network: what the compilers of a TPU v5e, a TPU v6e and an H100 say of its training step.
+
+    python benchmarks/networks.py FILE [--networks NAME ...] [--targets TARGET@BATCH ...] [--again] [--small]
+                                  [--time-limit S] [--docs docs/accelerators.md]
+
+Every canonical name is compiled for every target by `r23d_jax.benchmark --target`, in bfloat16 and in a process of its
+own, some minutes each; no hardware is needed, but JAX's packages for TPU and CUDA are. FILE gets each result when it is
+there, so the same command goes on where it was stopped. What FILE holds is compiled again if JAX, its compilers or the
+size differ; a change of this project's code is not noticed, `--again` compiles everything anew. A network that
+takes longer than the limit, or whose compiler ends with an error, is noted with that.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from r23d_jax import models  # noqa: E402
+from r23d_jax.compilers import targets  # noqa: E402
+from r23d_jax.errors import UserError, run_command  # noqa: E402
+from r23d_jax.report.table_page import markdown_table  # noqa: E402
+from r23d_jax.runtime.console import positive  # noqa: E402
+from r23d_jax.runtime.files import write_json, write_text  # noqa: E402
+from r23d_jax.runtime.text import bytes_text  # noqa: E402
+
+TARGETS = ("tpu:v5e:2x2@16", "tpu:v6e:2x2@16", "gpu:h100@64")
+BEGIN, END = "<!-- benchmarks/networks.py writes from here -->", "<!-- to here -->"
+_SMALL = ("--clip", "4x16x16", "--config.clip.resize=18,24")
+_SMALLER = {"width": "--config.model.width=8", "layers": "--config.model.layers=1,1,1,1"}
+
+
+def canonical_names() -> list[str]:
+    """Returns the name of every network, without aliases."""
+    return sorted({models.canonical(name) for name in models.names()})
+
+
+def command(name: str, target: str, batch: int, small: bool) -> list[str]:
+    """Returns the command that compiles a network; a small one has thin layers and few, where it can."""
+    options = models.get(name).options
+    size = [*_SMALL, *(flag for option, flag in _SMALLER.items() if option in options)] if small else []
+    arguments = ["--target", target, "--arch", name, "--batch", str(batch), "--dtype", "bfloat16", "--json", "-"]
+    return [sys.executable, "-m", "r23d_jax.benchmark", *arguments, *size]
+
+
+def compiled(words: list[str], limit: int) -> dict[str, Any]:
+    """Runs a command, and returns its JSON, or `{"error": line}`."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    try:
+        ran = subprocess.run(
+            words, capture_output=True, text=True, timeout=limit, env={**os.environ, "PYTHONPATH": path}
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not compiled in {limit} s"}
+    try:
+        return json.loads(ran.stdout)  # also where it does not fit, which is status 1
+    except ValueError:
+        lines = [line for line in ran.stderr.splitlines() if line.startswith("error: ")] or ran.stderr.splitlines()
+        said = lines[-1].removeprefix("error: ") if lines else "nothing"
+        return {"error": f"status {ran.returncode}: {said[:300]}"}
+
+
+def fill(results: dict[str, Any], path: Path, flags: argparse.Namespace) -> None:
+    """Compiles what `results` lacks, and writes them after each."""
+    from r23d_jax.compilers.measure import versions
+
+    for where in flags.targets:
+        text, batch = split(where)
+        found = {"versions": versions(targets.parse(text)), "small": flags.small}
+        for name in flags.networks or canonical_names():
+            key = f"{name} {where}"
+            if not flags.again and results.get(key, {}).items() >= found.items():
+                continue
+            result = compiled(command(name, text, batch, flags.small), flags.time_limit)
+            for long in ("layers", "evaluation"):
+                result.pop(long, None)
+            results[key] = result | found | {"arch": name, "target": text, "batch": batch}
+            write_json(path, results)
+            print(f"{key}: {result.get('error') or summary(result)}", flush=True)
+
+
+def split(where: str) -> tuple[str, int]:
+    """Returns target and clips a chip of a name such as "gpu:h100@64"."""
+    text, _, batch = where.partition("@")
+    if not batch.isdecimal() or not int(batch):
+        raise UserError(f"--targets {where}: write the target and the clips a chip, for example gpu:h100@64")
+    targets.parse(text)
+    return text, int(batch)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Returns one compiled network in a line."""
+    if result["compile_s"] is None:
+        return "does not fit"
+    cycles = result["estimated_cycles_per_clip"]
+    estimate = f"{cycles / 1e6:.2f} M cycles a clip, " if cycles else ""
+    return f"{estimate}{bytes_text(result['temp_bytes'])} temporaries, compiled in {result['compile_s']:.0f} s"
+
+
+def tables(results: dict[str, Any], where: str) -> list[str]:
+    """Returns the lines of one target's table, and of what failed."""
+    text, batch = split(where)
+    rows = [one for key, one in sorted(results.items()) if key.endswith(f" {where}")]
+    if not rows:
+        return []
+    estimated = text.startswith("tpu:")
+    header = ["network", "GFLOP a clip"]
+    header += ["M cycles a clip", "clips/s a chip, if that holds", "of the peak rate"] if estimated else ["layouts"]
+    header += ["temporaries", "largest batch, estimated", "all-reduces", "transposes", "compiled in"]
+    made = [cells(one, estimated) for one in rows if one.get("compile_s")]
+    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
+    lines = [f"### {text}, {batch} clips a chip", "", f"bfloat16, {versions}.", ""]
+    lines += markdown_table(header, made, [name for name in header if name not in ("network", "layouts")])
+    failed = [f"- {one['arch']}: {one.get('error', 'does not fit')}" for one in rows if not one.get("compile_s")]
+    return [*lines, "", *failed, *([""] if failed else [])]
+
+
+def cells(one: dict[str, Any], estimated: bool) -> list[str]:
+    """Returns a network's row."""
+    if estimated:
+        middle = [
+            f"{one['estimated_cycles_per_clip'] / 1e6:.2f}",
+            f"{one['estimated_clips_per_s']:.0f}",
+            f"{one['estimated_peak_share']:.0%}",
+        ]
+    else:
+        middle = [", ".join(f"{count} {layout}" for layout, count in one["convolutions"].items())]
+    return [
+        ", ".join([one["arch"], *models.get(one["arch"]).aliases]),
+        f"{one['flops_per_clip'] / 1e9:.0f}",
+        *middle,
+        bytes_text(one["temp_bytes"]),
+        str(one["largest_batch"]),
+        str(one["collectives"]["count"]),
+        str(one["transposes"]["count"]),
+        f"{one['compile_s']:.0f} s",
+    ]
+
+
+def insert(page: Path, lines: list[str]) -> None:
+    """Puts the lines between the marks of a page."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise UserError(f"--docs {page}: has no place for the table, {BEGIN} to {END}")
+    write_text(page, "\n".join([before + BEGIN, "", *lines, END + after]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("file", type=Path, metavar="FILE", help="JSON with the results, which grows")
+    parser.add_argument("--networks", nargs="+", type=models.canonical, metavar="NAME", help="these instead of all")
+    parser.add_argument("--targets", nargs="+", default=TARGETS, metavar="TARGET@BATCH", help="with clips a chip")
+    parser.add_argument("--again", action="store_true", help="compile what FILE already holds, too")
+    parser.add_argument("--small", action="store_true", help="thin and shallow networks and short clips, as a trial")
+    parser.add_argument("--time-limit", type=positive, default=1800, metavar="S", help="for one network (default 1800)")
+    parser.add_argument("--docs", type=Path, metavar="PAGE", help="write the tables there, between the marks")
+    flags = parser.parse_args()
+    results = json.loads(flags.file.read_text()) if flags.file.exists() else {}
+    fill(results, flags.file, flags)
+    lines = [line for where in flags.targets for line in tables(results, where)]
+    if flags.docs:
+        insert(flags.docs, lines)
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,95 @@
+"""What each part of a hardware's policy is worth, as that hardware's compiler sees it.
+
+    python benchmarks/policies.py [--target tpu:v5e:1x1] [--arch r2plus1d_18] [--batch 16] [--dtype bfloat16]
+                                  [--layers 1,1,1,1] [--only NAME ...] [--json FILE]
+
+Compiles the training step of a network for hardware that is not there: with the policy of the table in
+`r23d_jax/models/ops/hardware.py`, with each of its parts left out, and with none of them. Nothing is run. For a TPU the
+figure to compare is the compiler's estimate of cycles a clip; for a GPU, which has none, transposes and bytes.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from r23d_jax import config as configs  # noqa: E402
+from r23d_jax.compilers import targets  # noqa: E402
+from r23d_jax.errors import UserError, run_command  # noqa: E402
+from r23d_jax.runtime.console import positive  # noqa: E402
+from r23d_jax.runtime.files import write_json  # noqa: E402
+from r23d_jax.runtime.text import bytes_text  # noqa: E402
+
+LEFT_OUT = {
+    "one pass for the statistics": {"statistics": "two passes"},
+    "pairs of frames": {"lanes": 0},
+    "padded inner channels": {"multiples": {}},
+    "compiler options": {"options": {}},
+}
+
+
+def policies(chosen: Any) -> dict[str, Any]:
+    """Returns the policies to compile by, by name; parts that the chosen one lacks are not left out of it."""
+    made = {"as chosen": chosen}
+    for part, without in LEFT_OUT.items():
+        other = dataclasses.replace(chosen, **without)
+        if other != chosen:
+            made[f"without {part}"] = other
+    return {**made, "none of them": type(chosen)()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", default="tpu:v5e:1x1", metavar="NAME", help="as in r23d_jax.benchmark")
+    parser.add_argument("--arch", default="r2plus1d_18")
+    parser.add_argument("--batch", type=positive, default=16, help="clips on each chip")
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--layers", default="", help="blocks of each stage, for example 1,1,1,1; default the network's")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of these policies, for example 'as chosen'")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
+    flags = parser.parse_args()
+    target = targets.parse(flags.target)
+    targets.quiet()
+    from r23d_jax.compilers import figures, hlo, programs
+    from r23d_jax.models.ops import hardware
+
+    found = {}
+    with programs.compiling(target) as mesh:
+        overrides = [f"arch={flags.arch}", f"batch_size={flags.batch * mesh.size}", f"dtype={flags.dtype}"]
+        config = configs.load("common", overrides + ([f"model.layers={flags.layers}"] if flags.layers else []))
+        every = policies(hardware.policy())
+        if unknown := set(flags.only or ()) - set(every):
+            raise UserError(f"--only {unknown.pop()!r}: there are {', '.join(map(repr, every))}")
+        print(f"{flags.arch}, {flags.batch} clips on each chip, {flags.dtype}, compiled for {flags.target}, not run\n")
+        print("| policy | M cycles a clip (estimate) | temporaries | transposes | all-reduces | compiled in, s |")
+        print("|---|---|---|---|---|---|")
+        for name, policy in every.items():
+            if flags.only and name not in flags.only:
+                continue
+            with hardware.use(policy):
+                step = programs.compile_step(programs.steps(config, mesh).training, target)
+            result = figures.figures(hlo.parse(step.text), target.chip.platform)
+            found[name] = {
+                **{key: result[key] for key in ("cycles", "bytes", "transposes", "copies", "collectives")},
+                "temp_bytes": step.temporaries,
+                "compile_s": step.seconds,
+            }
+            cycles = f"{result['cycles'] / flags.batch / 1e6:.2f}" if result["cycles"] else ""
+            moved = f"{result['transposes']['count']} ({bytes_text(result['transposes']['bytes'])})"
+            print(
+                f"| {name} | {cycles} | {bytes_text(step.temporaries)} | {moved} | {result['collectives']['count']} "
+                f"| {step.seconds:.0f} |",
+                flush=True,
+            )
+            if flags.json:
+                write_json(flags.json, found)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

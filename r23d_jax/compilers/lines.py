@@ -1,0 +1,75 @@
+"""The figures of `measure` as lines of text."""
+
+from typing import Any
+
+from r23d_jax.runtime.text import bytes_text
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """Returns what a compiler said of a config's steps as lines of text, whether it fits last."""
+    where = f"each of {result['chips']} chips" if result["chips"] > 1 else "one chip"
+    made = [
+        f"{result['arch']}, {result['batch']} clips of {result['clip']} on {where}, {result['dtype']}, "
+        f"compiled for {result['target']} and not run"
+    ]
+    if result["compile_s"] is not None:
+        made += step_lines("training step", result)
+    if result["evaluation"]:
+        made += step_lines("evaluation step", result["evaluation"])
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    options = {**result["options"], **result["environment"]}
+    made.append(f"by {versions}" + "".join(f", {name}={value}" for name, value in options.items()))
+    return [*made, largest_line(result), memory_line(result)]
+
+
+def step_lines(name: str, found: dict[str, Any]) -> list[str]:
+    """Returns the lines of one step's figures."""
+    per_clip = f"{name}: {found['flops_per_clip'] / 1e9:.1f} GFLOP and {bytes_text(found['bytes_per_clip'])} a clip"
+    if found["estimated_cycles_per_clip"]:
+        per_clip += f", {found['estimated_cycles_per_clip'] / 1e6:.3f} M estimated cycles a clip"
+    made = [f"{per_clip}; compiled in {found['compile_s']:.0f} s"]
+    if found["estimated_clips_per_s"]:
+        made.append(
+            f"  the compiler's ESTIMATE is {found['estimated_clips_per_s']:.1f} clips/s a chip, "
+            f"{found['estimated_peak_share']:.1%} of the chip's peak rate; time between chips is not in it"
+        )
+    else:
+        made.append(f"  this compiler estimates no time; at the peak rate {found['clips_per_s_at_peak']:.0f} clips/s")
+    layouts = ", ".join(f"{count} {layout}" for layout, count in found["convolutions"].items()) or "none"
+    odd = {"fallbacks": "neither cuDNN's nor fused", "gradients_as_forward": "gradients computed as forward ones"}
+    counts = [f"; {found[kind]['count']} {what}" for kind, what in odd.items() if found[kind]["count"]]
+    made.append(f"  convolutions: {layouts}{''.join(counts)}")
+    moved = [f"{found[kind]['count']} {kind} ({bytes_text(found[kind]['bytes'])})" for kind in ("transposes", "copies")]
+    between = found["collectives"]
+    moved.append(
+        f"{between['count']} collectives ({bytes_text(between['bytes'])}), {between['overlapped']} of them while "
+        "something is computed"
+    )
+    made.append(f"  {', '.join(moved)}")
+    if found["loops_of_unknown_length"]:
+        made.append(f"  {found['loops_of_unknown_length']} loops of unknown length count once in these figures")
+    return made
+
+
+def memory_line(result: dict[str, Any]) -> str:
+    """Returns the line that says whether the training step fits in a chip."""
+    usable = f"{bytes_text(result['usable_bytes'])} that a program can have"
+    needed = result["program_bytes"]
+    total = "more than it has" if needed is None else bytes_text(needed + result["waiting_bytes"])
+    if not result["fits"]:
+        least = "" if result["temp_bytes"] is not None else "at least "
+        size = total if needed is None else least + total
+        return f"DOES NOT FIT: {size} a chip, of {usable}; use fewer clips a chip, config.remat or config.accumulate"
+    return (
+        f"fits: {total} a chip, of {usable} ({bytes_text(result['argument_bytes'])} arguments, "
+        f"{bytes_text(result['temp_bytes'])} temporaries, {bytes_text(result['waiting_bytes'])} batches waiting)"
+    )
+
+
+def largest_line(result: dict[str, Any]) -> str:
+    """Returns the line on the largest batch."""
+    largest, how = result["largest_batch"], result["largest_batch_is"]
+    if largest is None:
+        return "largest batch: not known; --largest finds it by compiling"
+    hint = "" if how == "proven" else " from this compilation's memory; --largest proves one by compiling"
+    return f"largest batch a chip: {largest} clips, {how}{hint}"

@@ -1,0 +1,76 @@
+"""The page on a program that was compiled for hardware: its summary and its layers."""
+
+from typing import Any
+
+from markupsafe import Markup
+
+from r23d_jax.compilers.layers import Layer, stages
+from r23d_jax.compilers.lines import lines
+from r23d_jax.report.document import document, table
+from r23d_jax.report.markup import element
+from r23d_jax.runtime.text import bytes_text
+
+_SAID = (
+    "A fusion counts at the layer of its convolution, or else at the one it is mostly from. What is moved is what "
+    "operands and results take, whichever memory they lie in."
+)
+
+
+def build(result: dict[str, Any], layers: list[Layer]) -> str:
+    """Returns the page of what `compilers.measure.measure` returned."""
+    title = f"{result['arch']} for {result['target']}"
+    about, *said, memory = lines(result)
+    return document(
+        title,
+        element("header", element("h1", title), element("p", about, class_="soft")),
+        element(
+            "main",
+            element("section", element("p", memory, class_="note"), _facts(result)),
+            [
+                element("section", element("h2", "Stages of the training step"), _table(stages(layers))),
+                element("section", element("h2", "Its layers"), element("p", _SAID), _table(layers)),
+            ]
+            if layers
+            else None,
+            element("section", element("h2", "All figures"), [element("p", line) for line in said]),
+        ),
+        element("footer", element("p", "Written by r23d_jax.", class_="soft")),
+    )
+
+
+def _facts(result: dict[str, Any]) -> Markup:
+    facts = {"Chips": result["chips"], "Clips a chip": result["batch"]}
+    if result["largest_batch"] is not None:
+        facts[f"Largest batch, {result['largest_batch_is']}"] = result["largest_batch"]
+    if result["compile_s"] is not None:
+        facts["GFLOP a clip"] = f"{result['flops_per_clip'] / 1e9:.1f}"
+        facts["Transposes"] = result["transposes"]["count"]
+        facts["Collectives"] = result["collectives"]["count"]
+    if result["estimated_clips_per_s"]:
+        facts["Estimated cycles a clip"] = f"{result['estimated_cycles_per_clip'] / 1e6:.2f} M"
+        facts["Estimated clips/s a chip"] = f"{result['estimated_clips_per_s']:.1f}"
+        facts["Estimated share of the peak rate"] = f"{result['estimated_peak_share']:.1%}"
+    return element(
+        "dl",
+        [element("div", element("dt", name), element("dd", value)) for name, value in facts.items()],
+        class_="facts",
+    )
+
+
+def _table(layers: list[Layer]) -> Markup:
+    cycles = sum(layer.cycles for layer in layers)
+    header = ["Layer", "Direction", "M cycles a clip", "share", "GFLOP a clip", "moved a clip", "layouts", "transposes"]
+    rows = [
+        [
+            layer.name,
+            layer.direction,
+            f"{layer.cycles / 1e6:.4f}" if cycles else "",
+            f"{layer.cycles / cycles:.1%}" if cycles else "",
+            f"{layer.flops / 1e9:.3f}" if layer.flops else "",
+            bytes_text(layer.bytes),
+            ", ".join(f"{count} {layout}" for layout, count in layer.layouts.items()),
+            layer.transposes or "",
+        ]
+        for layer in layers
+    ]
+    return element("div", table(header, rows, numeric=(2, 3, 4, 5, 7)), class_="scroll")

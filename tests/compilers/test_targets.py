@@ -1,0 +1,219 @@
+"""Names of hardware, what is missing to compile for it, what fits in its memory, and what is said of it."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+from compiled_result import RESULT
+from jax._src import xla_bridge
+from paths import ROOT
+
+from r23d_jax import benchmark
+from r23d_jax import config as configs
+from r23d_jax.compilers import gpu_target, layers, memory, programs, targets
+from r23d_jax.compilers.lines import lines
+from r23d_jax.errors import UserError
+from r23d_jax.report import program_page
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    "text, name, topology, platform",
+    [
+        ("tpu:v5e:2x4", "v5e", (2, 4), "tpu"),
+        ("tpu:v5e:16x16", "v5e", (16, 16), "tpu"),
+        ("TPU:v4:2x2x1", "v4", (2, 2, 1), "tpu"),
+        ("tpu:tpu7x:2x2x1", "tpu7x", (2, 2, 1), "tpu"),
+        ("gpu:h100", "h100", (1, 1), "cuda"),
+        ("gpu:a100:8", "a100", (1, 8), "cuda"),
+        ("gpu:b200:64", "b200", (8, 8), "cuda"),
+    ],
+)
+def test_names(text, name, topology, platform):
+    target = targets.parse(text)
+    assert (target.name, target.topology, target.platform) == (name, topology, platform)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("tpu:v5x:2x2", "no such chip; did you mean tpu:v5"),
+        ("cpu", "use one of tpu:v4, tpu:v5e"),
+        ("gpu:h1000", "did you mean gpu:h100?"),
+        ("tpu:v5e", "write the slice as 2 numbers, for example tpu:v5e:4x4"),
+        ("tpu:v5e:2x2x2", "write the slice as 2 numbers"),
+        ("tpu:v5e:0x4", "write the slice as 2 numbers"),
+        ("tpu:v5e:32x32", "no axis of a slice of v5e is longer than 16"),
+        ("gpu:h100:2x2", "write 1 to 8 GPUs or a multiple of 8"),
+        ("gpu:h100:12", "write 1 to 8 GPUs or a multiple of 8"),
+        ("gpu:h100:100000", "write 1 to 8 GPUs"),
+    ],
+)
+def test_names_that_are_none(text, message):
+    with pytest.raises(UserError, match=f"^--target {text}: .*{message}".replace("?", r"\?")):
+        targets.parse(text)
+
+
+def test_every_chip_has_plausible_facts():
+    for chips in targets.CHIPS.values():
+        for name, chip in chips.items():
+            assert 5e12 < chip.flops < 3e15 and 1e9 <= chip.clock < 3e9, name
+            assert 0.7 * chip.memory < chip.usable < chip.memory and 2e11 < chip.bandwidth < 1e13, name
+            assert chip.most and (chip.platform == "gpu" or chip.axes in (2, 3)), name
+
+
+def test_gpus_are_described_to_the_compiler():
+    text = gpu_target.description(gpu_target.FACTS["h100"], (9, 12, 0))
+    for line in ("core_count: 132", "major: 9 minor: 0", "ACCELERATED_FEATURES", "major: 9 minor: 12 patch: 0"):
+        assert line in text
+    assert "ACCELERATED" not in gpu_target.description(gpu_target.FACTS["a100"], (9, 12, 0))
+
+
+def test_lowering_without_hardware_takes_back_what_it_changes(monkeypatch):
+    before = xla_bridge.canonicalize_platform
+    with pytest.raises(ValueError, match="stop"), gpu_target.lowering_without_hardware():
+        assert xla_bridge.canonicalize_platform("gpu") == "cuda"
+        assert xla_bridge.canonicalize_platform("cpu") == "cpu"
+        raise ValueError("stop")
+    assert xla_bridge.canonicalize_platform is before
+    monkeypatch.delattr(xla_bridge, "canonicalize_platform")
+    with pytest.raises(UserError, match=f"JAX {jax.__version__} does not compile for a GPU that is not there"):
+        with gpu_target.lowering_without_hardware():
+            pass
+
+
+def test_the_cache_of_programs_is_off_inside_and_as_before_after():
+    before = jax.config.jax_enable_compilation_cache
+    with targets.uncached():
+        assert not jax.config.jax_enable_compilation_cache
+    assert jax.config.jax_enable_compilation_cache == before
+
+
+def test_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
+    with pytest.raises(UserError, match=r"the TPU's compiler is not installed: pip install 'jax\[tpu\]'"):
+        with targets.parse("tpu:v5e:2x2").compiling():
+            pass
+    from jax.experimental import topologies
+
+    def missing(**_):
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr(topologies, "get_topology_desc", missing)
+    monkeypatch.setattr(gpu_target, "_plugin_version", lambda what: 0)
+    with pytest.raises(UserError, match=r"compiler for CUDA is not installed: pip install 'jax\[cuda13\]'"):
+        with targets.parse("gpu:h100").compiling():
+            pass
+    monkeypatch.setattr(gpu_target, "_plugin_version", lambda what: 13000)
+    with pytest.raises(UserError, match=r"gpu:v100: CUDA 13.0 cannot compile for it: pip install 'jax\[cuda12\]'"):
+        with targets.parse("gpu:v100").compiling():
+            pass
+
+
+def test_versions_as_the_plugin_writes_them(monkeypatch):
+    found = {"cudnn_get_version": 92801, "cuda_runtime_get_version": 13050}
+    monkeypatch.setattr(gpu_target, "_plugin_version", found.get)
+    assert gpu_target.cudnn_version() == (9, 28, 1) and gpu_target.cuda_version() == "13.5"
+
+
+@pytest.mark.parametrize(
+    "message, needed, available",
+    [
+        ("memory required for HLO temporaries (40.5G) exceeds available HBM (15.75G).", 40.5 * GIB, 15.75 * GIB),
+        ("Ran out of memory in memory space hbm. Used 20.00G of 15.75G hbm. Exceeded by 4.25G.", 20 * GIB, 15.75 * GIB),
+        ("RESOURCE_EXHAUSTED: no more", None, None),
+    ],
+)
+def test_what_the_compiler_says_that_does_not_fit(message, needed, available):
+    error = programs.DoesNotFitError(message)
+    assert error.needed == needed and error.available == available
+
+
+STEPS = programs.Steps((), (), state=GIB, gradients=GIB // 2, batch=2**20, modules=(), stages=())
+V5E = targets.parse("tpu:v5e:2x2").chip
+
+
+def test_memory_of_a_program():
+    compiled = programs.Compiled("", 1.0, arguments=GIB, temporaries=4 * GIB, planned=5 * GIB)
+    found = memory.figures(compiled, STEPS, V5E)
+    assert found["fits"] and found["waiting_bytes"] == 2 * 2**20
+    most = memory.largest_batch(found, STEPS, 16)
+    constant, each = 1.5 * GIB, (3.5 * GIB + 2 * 2**20) / 16
+    assert constant + most * each <= V5E.usable < constant + (most + 1) * each
+    tight = programs.Compiled("", 1.0, arguments=GIB, temporaries=4 * GIB, planned=V5E.usable)
+    assert not memory.figures(tight, STEPS, V5E)["fits"], "the batches that wait need a place, too"
+    error = programs.DoesNotFitError("Used 20.00G of 15.50G hbm")
+    found = memory.not_fitting(error, STEPS, V5E)
+    assert not found["fits"] and found["usable_bytes"] == 15.5 * GIB
+    assert 0 < memory.largest_batch(found, STEPS, 64) < 64
+    assert memory.largest_batch(memory.not_fitting(programs.DoesNotFitError(""), STEPS, V5E), STEPS, 64) is None
+
+
+@pytest.mark.parametrize("most, guess, known", [(13, 13, 4), (13, 40, 4), (13, 5, 4), (0, 3, 0), (1, 1, 0), (41, 3, 1)])
+def test_the_largest_batch_is_found_by_trying(most, guess, known):
+    tried = []
+
+    def fits(batch):
+        tried.append(batch)
+        return batch <= most
+
+    assert memory.proven_largest(fits, guess, lambda line: None, known) == most
+    assert len(tried) == len(set(tried)) < 25
+
+
+def test_large_batches_are_multiples_of_eight():
+    assert memory.proven_largest(lambda batch: batch <= 133, 120, lambda line: None, 64) == 128
+
+
+def test_what_is_said():
+    text = "\n".join(lines(RESULT))
+    assert "10.200 M estimated cycles a clip" in text and "ESTIMATE is 147.1 clips/s a chip, 17.0%" in text
+    assert "73 DHWNC; 1 neither cuDNN's nor fused" in text and "103 collectives (976.6 KiB), 1 of them while" in text
+    assert "largest batch a chip: 51 clips, estimated" in text and "by jax 0.12, option=1" in text
+    assert text.endswith("batches waiting)") and "fits: 5.12 GiB a chip, of 15.75 GiB" in text
+    unknown = {"compile_s": None, "temp_bytes": None, "argument_bytes": None, "fits": False, "largest_batch": None}
+    *_, largest, verdict = lines(RESULT | unknown)
+    assert "not known; --largest" in largest
+    assert verdict.startswith("DOES NOT FIT: at least 5.12 GiB a chip, of 15.75 GiB") and "config.remat" in verdict
+    assert "more than it has a chip" in lines(RESULT | unknown | {"program_bytes": None})[-1]
+
+
+def test_the_page_escapes_names_and_has_every_layer():
+    layer = layers.Layer("layer1/<i>", "backward", cycles=1e6, flops=1e9, bytes=1e6, transposes=3)
+    layer.layouts.update({"NDHWC": 2})
+    text = program_page.build(RESULT, [layer, layers.Layer(layers.OTHER, "")])
+    assert (
+        "&lt;b&gt;net&lt;/b&gt;" in text and "layer1/&lt;i&gt;" in text and "<i>" not in text and "<b>net" not in text
+    )
+    assert "2 NDHWC" in text and "default-src" in text and "backward" in text
+    assert "Stages of the training step" in text and "Its layers" in text
+    assert "Stages of" not in program_page.build(RESULT | {"compile_s": None}, [])
+
+
+def test_flags_that_do_not_go_together(run):
+    for flags in (("--largest",), ("--report", "a.html"), ("--target", "gpu:h100", "--only", "step")):
+        status, _, err = run(benchmark.main, *flags)
+        assert status == 1 and "--only is for measuring" in err
+    status, _, err = run(benchmark.main, "--target", "tpu:v5x:2x2")
+    assert status == 1 and err.count("\n") == 1 and "no such chip" in err
+
+
+def test_a_batch_over_chips_that_do_not_divide_it():
+    config = configs.load("common")
+    mesh = types.SimpleNamespace(size=256)
+    with pytest.raises(UserError, match="config.batch_size=64 does not divide over 256 devices"):
+        programs.steps(config, mesh)
+
+
+def test_nothing_of_it_is_loaded_before_the_hardware_is_named():
+    """The environment that libtpu reads has to be set before JAX is loaded."""
+    code = "import sys, r23d_jax.benchmark, r23d_jax.compilers.targets; print('jax' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
