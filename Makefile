@@ -57,8 +57,8 @@ test-slow: lint $(VENV)/cuda
 	$(RUN) -m pytest -m slow
 
 bench: $(VENV)/.tests
-	# networks.py measures nothing of this machine, and takes hours.
-	for file in $(filter-out benchmarks/networks.py,$(wildcard benchmarks/*.py)); do \
+	# networks.py and policies.py measure nothing of this machine, and compile for hours.
+	for file in $(filter-out benchmarks/networks.py benchmarks/policies.py,$(wildcard benchmarks/*.py)); do \
 	  PYTHONPATH=. $(RUN) $$file || exit 1; done
 
 # After a change of requirements.in.

@@ -20,7 +20,6 @@ kernels, which `--after` takes up.
 """
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
@@ -36,15 +35,24 @@ from gpu_parts import table  # noqa: E402
 from gpu_parts.parts import PARTS, Call  # noqa: E402
 from gpu_parts.results import Results, restore_autotune  # noqa: E402
 
-from r23d_jax.errors import UserError, run_command  # noqa: E402
+from r23d_jax.errors import Parser, UserError, run_command  # noqa: E402
+from r23d_jax.runtime.console import seconds  # noqa: E402
+
+
+def minutes(text: str) -> float:
+    """Parses a number of minutes above 0."""
+    try:
+        return seconds(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of minutes above 0") from None
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder of the results; by default one below the temporary folder")
     parser.add_argument("--after", type=Path, metavar="DIR", help="folder of an earlier call, which is continued")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, divided by commas; always with machine")
-    parser.add_argument("--minutes", type=float, default=8, help="for everything (default 8)")
+    parser.add_argument("--minutes", type=minutes, default=8, help="for everything (default 8)")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try it, on a CPU as well")
     parser.add_argument("--table", type=Path, metavar="FILE", help="print the results of a gpu.json, measure nothing")
     parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
@@ -58,8 +66,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def measure(flags: argparse.Namespace, out: Path, scratch: Path) -> int:
     """Measures the parts; the exit status: 0 if anything but the machine was measured."""
     cache = scratch / "cache"
+    before = table.read_results("--after", flags.after / "gpu.json") if flags.after else None
     tuned = bool(flags.after) and restore_autotune(flags.after, cache)
-    results = Results(out, flags.after, minutes=flags.minutes, small=flags.small, tuned_before=tuned)
+    results = Results(out, before, minutes=flags.minutes, small=flags.small, tuned_before=tuned)
     call = Call(results, flags.small, _BEGUN + 60 * flags.minutes, cache)
     try:
         for part in ("machine", *(part for part in PARTS if part in flags.only and part != "machine")):
@@ -67,8 +76,7 @@ def measure(flags: argparse.Namespace, out: Path, scratch: Path) -> int:
             PARTS[part](call)
             results.tidy(cache)
             if results.content["machine"].get("backend") == "cpu" and not flags.small:
-                print("benchmarks/gpu.py: JAX sees no GPU here; --small tries it on a CPU")
-                return 0
+                raise UserError("JAX sees no GPU here; --small tries it on a CPU")
     finally:
         results.tidy(cache)
     results.say(f"\n{table.markdown(results.content)}\n\n{out / 'gpu.json'}")
@@ -78,14 +86,16 @@ def measure(flags: argparse.Namespace, out: Path, scratch: Path) -> int:
 def main() -> int:
     flags = parse()
     if flags.table:
-        try:
-            print(table.markdown(json.loads(flags.table.read_text())))
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"--table {flags.table}: no results of this benchmark ({error})") from None
+        print(table.markdown(table.read_results("--table", flags.table)))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is being run ends, too
     out = (flags.out or Path(tempfile.mkdtemp(prefix="benchmark_gpu_"))).resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {flags.out}: {error.strerror}; name a folder") from error
+    if (out / "gpu.json").exists() and not (flags.after and flags.after.resolve() == out):
+        raise UserError(f"--out {flags.out}: has the gpu.json of an earlier call; name another folder")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         return measure(flags, out, Path(scratch))
 

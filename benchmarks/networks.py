@@ -7,7 +7,8 @@ Every canonical name is compiled for every target by `r23d_jax.benchmark --targe
 own, some minutes each; no hardware is needed, but JAX's packages for TPU and CUDA are. FILE gets each result when it is
 there, so the same command goes on where it was stopped. What FILE holds is compiled again if JAX, its compilers or the
 size differ; a change of this project's code is not noticed, `--again` compiles everything anew. A network that
-takes longer than the limit, or whose compiler ends with an error, is noted with that.
+takes longer than the limit, whose process is killed or ends without a result, or that the compiler refuses, is noted
+with that, and makes the exit status 1; the same command tries it again, unless it was refused.
 """
 
 import argparse
@@ -23,16 +24,17 @@ sys.path.insert(0, str(ROOT))
 
 from r23d_jax import models  # noqa: E402
 from r23d_jax.compilers import targets  # noqa: E402
-from r23d_jax.errors import UserError, run_command  # noqa: E402
+from r23d_jax.errors import Parser, UserError, one_line, run_command  # noqa: E402
 from r23d_jax.report.table_page import markdown_table  # noqa: E402
-from r23d_jax.runtime.console import positive  # noqa: E402
-from r23d_jax.runtime.files import write_json, write_text  # noqa: E402
+from r23d_jax.runtime.console import check_output, positive  # noqa: E402
+from r23d_jax.runtime.files import read_json, write_json, write_text  # noqa: E402
 from r23d_jax.runtime.text import bytes_text  # noqa: E402
 
 TARGETS = ("tpu:v5e:2x2@16", "tpu:v6e:2x2@16", "gpu:h100@64")
 BEGIN, END = "<!-- benchmarks/networks.py writes from here -->", "<!-- to here -->"
+SHALLOW = "--config.model.layers=1,1,1,1"
 _SMALL = ("--clip", "4x16x16", "--config.clip.resize=18,24")
-_SMALLER = {"width": "--config.model.width=8", "layers": "--config.model.layers=1,1,1,1"}
+_SMALLER = {"width": "--config.model.width=8", "layers": SHALLOW}
 
 
 def canonical_names() -> list[str]:
@@ -40,29 +42,67 @@ def canonical_names() -> list[str]:
     return sorted({models.canonical(name) for name in models.names()})
 
 
-def command(name: str, target: str, batch: int, small: bool) -> list[str]:
-    """Returns the command that compiles a network; a small one has thin layers and few, where it can."""
+def small_size(name: str) -> list[str]:
+    """Returns flags of `r23d_jax.benchmark`: short clips, and thin layers and few, where the network can have them."""
     options = models.get(name).options
-    size = [*_SMALL, *(flag for option, flag in _SMALLER.items() if option in options)] if small else []
-    arguments = ["--target", target, "--arch", name, "--batch", str(batch), "--dtype", "bfloat16", "--json", "-"]
-    return [sys.executable, "-m", "r23d_jax.benchmark", *arguments, *size]
+    return [*_SMALL, *(flag for option, flag in _SMALLER.items() if option in options)]
+
+
+def command(name: str, target: str, batch: int, small: bool) -> list[str]:
+    """Returns the command that compiles a network."""
+    size = small_size(name) if small else []
+    arguments = ["--target", target, "--arch", name, "--batch", str(batch), "--dtype", "bfloat16"]
+    return [sys.executable, "-m", "r23d_jax.benchmark", *arguments, "--training-only", "--json", "-", *size]
 
 
 def compiled(words: list[str], limit: int) -> dict[str, Any]:
-    """Runs a command, and returns its JSON, or `{"error": line}`."""
+    """Runs a command, and returns its JSON, or `{"error": line}`; with `"refused": True` if it gave the reason itself.
+
+    One that was killed, perhaps since this machine had no memory left, or took too long may succeed another time.
+    """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     try:
         ran = subprocess.run(
-            words, capture_output=True, text=True, timeout=limit, env={**os.environ, "PYTHONPATH": path}
+            words,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit,
+            env={**os.environ, "PYTHONPATH": path},
         )
     except subprocess.TimeoutExpired:
         return {"error": f"not compiled in {limit} s"}
     try:
         return json.loads(ran.stdout)  # also where it does not fit, which is status 1
     except ValueError:
-        lines = [line for line in ran.stderr.splitlines() if line.startswith("error: ")] or ran.stderr.splitlines()
-        said = lines[-1].removeprefix("error: ") if lines else "nothing"
-        return {"error": f"status {ran.returncode}: {said[:300]}"}
+        said = ran.stderr.splitlines()
+        why = [line for line in said if line.startswith("error: ")]
+        last = (why or said or ["nothing"])[-1].removeprefix("error: ")
+        refused = {"refused": True} if why and ran.returncode == 1 else {}
+        return {"error": f"status {ran.returncode}: {last[:300]}"} | refused
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Returns the results that a file has; none if there is no file.
+
+    Raises:
+      UserError: no table can be made of what it has.
+    """
+    if not path.exists():
+        return {}
+    try:
+        results = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({one_line(error)}); name another file, or move it away") from None
+    if not isinstance(results, dict):
+        raise UserError(f"{path}: has no object with results; name another file, or move it away")
+    for key, one in results.items():
+        try:
+            tables({key: one}, key.partition(" ")[2])
+        except (UserError, ValueError, LookupError, TypeError, AttributeError):
+            why = f"{key!r} is no result of this benchmark; name another file, or remove the entry"
+            raise UserError(f"{path}: {why}") from None
+    return results
 
 
 def fill(results: dict[str, Any], path: Path, flags: argparse.Namespace) -> None:
@@ -74,11 +114,12 @@ def fill(results: dict[str, Any], path: Path, flags: argparse.Namespace) -> None
         found = {"versions": versions(targets.parse(text)), "small": flags.small}
         for name in flags.networks or canonical_names():
             key = f"{name} {where}"
-            if not flags.again and results.get(key, {}).items() >= found.items():
+            known = results.get(key, {})
+            final = "error" not in known or "refused" in known
+            if not flags.again and final and known.items() >= found.items():
                 continue
             result = compiled(command(name, text, batch, flags.small), flags.time_limit)
-            for long in ("layers", "evaluation"):
-                result.pop(long, None)
+            result.pop("layers", None)  # long
             results[key] = result | found | {"arch": name, "target": text, "batch": batch}
             write_json(path, results)
             print(f"{key}: {result.get('error') or summary(result)}", flush=True)
@@ -132,7 +173,7 @@ def cells(one: dict[str, Any], estimated: bool) -> list[str]:
         middle = [", ".join(f"{count} {layout}" for layout, count in one["convolutions"].items())]
     return [
         ", ".join([one["arch"], *models.get(one["arch"]).aliases]),
-        f"{one['flops_per_clip'] / 1e9:.0f}",
+        f"{6 * one['gmacs_per_clip']:.0f}",
         *middle,
         bytes_text(one["temp_bytes"]),
         str(one["largest_batch"]),
@@ -152,7 +193,7 @@ def insert(page: Path, lines: list[str]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="JSON with the results, which grows")
     parser.add_argument("--networks", nargs="+", type=models.canonical, metavar="NAME", help="these instead of all")
     parser.add_argument("--targets", nargs="+", default=TARGETS, metavar="TARGET@BATCH", help="with clips a chip")
@@ -160,14 +201,17 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="thin and shallow networks and short clips, as a trial")
     parser.add_argument("--time-limit", type=positive, default=1800, metavar="S", help="for one network (default 1800)")
     parser.add_argument("--docs", type=Path, metavar="PAGE", help="write the tables there, between the marks")
+    parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
     flags = parser.parse_args()
-    results = json.loads(flags.file.read_text()) if flags.file.exists() else {}
+    check_output("FILE", str(flags.file))
+    results = read_results(flags.file)
     fill(results, flags.file, flags)
     lines = [line for where in flags.targets for line in tables(results, where)]
     if flags.docs:
         insert(flags.docs, lines)
     print("\n".join(lines))
-    return 0
+    asked = [f"{name} {where}" for where in flags.targets for name in flags.networks or canonical_names()]
+    return 1 if any("error" in results[key] for key in asked) else 0
 
 
 if __name__ == "__main__":

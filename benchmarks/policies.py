@@ -19,23 +19,31 @@ sys.path.insert(0, str(ROOT))
 
 from r23d_jax import config as configs  # noqa: E402
 from r23d_jax.compilers import targets  # noqa: E402
-from r23d_jax.errors import UserError, run_command  # noqa: E402
-from r23d_jax.runtime.console import positive  # noqa: E402
+from r23d_jax.errors import Parser, UserError, run_command  # noqa: E402
+from r23d_jax.runtime.console import check_output, positive  # noqa: E402
 from r23d_jax.runtime.files import write_json  # noqa: E402
 from r23d_jax.runtime.text import bytes_text  # noqa: E402
 
-LEFT_OUT = {
-    "one pass for the statistics": {"statistics": "two passes"},
-    "pairs of frames": {"lanes": 0},
-    "padded inner channels": {"multiples": {}},
-    "compiler options": {"options": {}},
-}
+
+def left_out() -> dict[str, dict[str, Any]]:
+    """Returns the fields of a policy without one of its parts, by the name of the part."""
+    from r23d_jax.models.ops import formulations  # loads JAX, before which `main` has something to do
+
+    return {
+        "formulations": {"choice": formulations.always_native},
+        "one pass for the statistics": {"statistics": "two passes"},
+        "pairs of frames": {"lanes": 0},
+        "padded inner channels": {"multiples": {}},
+        "unrounded gradients": {"unrounded_gradients": False},
+        "frames resampled by whole pixels": {"whole_pixels": False},
+        "compiler options": {"options": {}},
+    }
 
 
 def policies(chosen: Any) -> dict[str, Any]:
     """Returns the policies to compile by, by name; parts that the chosen one lacks are not left out of it."""
     made = {"as chosen": chosen}
-    for part, without in LEFT_OUT.items():
+    for part, without in left_out().items():
         other = dataclasses.replace(chosen, **without)
         if other != chosen:
             made[f"without {part}"] = other
@@ -43,7 +51,7 @@ def policies(chosen: Any) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="tpu:v5e:1x1", metavar="NAME", help="as in r23d_jax.benchmark")
     parser.add_argument("--arch", default="r2plus1d_18")
     parser.add_argument("--batch", type=positive, default=16, help="clips on each chip")
@@ -54,20 +62,27 @@ def main() -> int:
     parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
     flags = parser.parse_args()
     target = targets.parse(flags.target)
-    targets.quiet()
+    check_output("--json", flags.json and str(flags.json))
+    targets.quiet()  # before JAX is loaded
+    from r23d_jax import models
     from r23d_jax.compilers import figures, hlo, programs
     from r23d_jax.models.ops import hardware
 
+    models.canonical(flags.arch)
     found = {}
     with programs.compiling(target) as mesh:
         overrides = [f"arch={flags.arch}", f"batch_size={flags.batch * mesh.size}", f"dtype={flags.dtype}"]
         config = configs.load("common", overrides + ([f"model.layers={flags.layers}"] if flags.layers else []))
+        programs.steps(config, mesh)  # an error if the network cannot have these layers
         every = policies(hardware.policy())
         if unknown := set(flags.only or ()) - set(every):
             raise UserError(f"--only {unknown.pop()!r}: there are {', '.join(map(repr, every))}")
         print(f"{flags.arch}, {flags.batch} clips on each chip, {flags.dtype}, compiled for {flags.target}, not run\n")
-        print("| policy | M cycles a clip (estimate) | temporaries | transposes | all-reduces | compiled in, s |")
-        print("|---|---|---|---|---|---|")
+        print(
+            "| policy | M cycles a clip (estimate) | convolutions | traffic a clip | temporaries | transposes | copies "
+            "| all-reduces | compiled in, s |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|")
         for name, policy in every.items():
             if flags.only and name not in flags.only:
                 continue
@@ -75,15 +90,22 @@ def main() -> int:
                 step = programs.compile_step(programs.steps(config, mesh).training, target)
             result = figures.figures(hlo.parse(step.text), target.chip.platform)
             found[name] = {
-                **{key: result[key] for key in ("cycles", "bytes", "transposes", "copies", "collectives")},
+                **{
+                    key: result[key]
+                    for key in ("cycles", "bytes", "convolutions", "transposes", "copies", "collectives")
+                },
                 "temp_bytes": step.temporaries,
                 "compile_s": step.seconds,
             }
             cycles = f"{result['cycles'] / flags.batch / 1e6:.2f}" if result["cycles"] else ""
-            moved = f"{result['transposes']['count']} ({bytes_text(result['transposes']['bytes'])})"
+            layouts = ", ".join(f"{count} {layout}" for layout, count in result["convolutions"].items())
+            transposes, copies = (
+                f"{result[kind]['count']} ({bytes_text(result[kind]['bytes'])})" for kind in ("transposes", "copies")
+            )
+            traffic = bytes_text(result["bytes"] // flags.batch)
             print(
-                f"| {name} | {cycles} | {bytes_text(step.temporaries)} | {moved} | {result['collectives']['count']} "
-                f"| {step.seconds:.0f} |",
+                f"| {name} | {cycles} | {layouts} | {traffic} | {bytes_text(step.temporaries)} | {transposes} "
+                f"| {copies} | {result['collectives']['count']} | {step.seconds:.0f} |",
                 flush=True,
             )
             if flags.json:

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from r23d_jax.errors import UserError, run_command  # noqa: E402
+from r23d_jax.errors import Parser, UserError, run_command  # noqa: E402
 from r23d_jax.runtime.console import positive  # noqa: E402
 
 # What neither training nor benchmarks/gpu.py imports.
@@ -102,7 +102,7 @@ def _needs_of(wheel: Path, python: str) -> list[Requirement]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--have", type=Path, metavar="FILE", help="names, with versions or without, one a line")
     parser.add_argument("--out", type=Path, metavar="DIR", help="empty folder for the wheels (default wheels)")
     parser.add_argument("--python", default="3.12", metavar="X.Y", help="version there (default 3.12)")
@@ -110,7 +110,10 @@ def main() -> None:
     parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
     flags = parser.parse_args()
     if flags.have:
-        have = read_list(flags.have.read_text())
+        try:
+            have = read_list(flags.have.read_text("utf-8"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"--have {flags.have}: no text in UTF-8 ({error}); save what `pip list` prints") from None
     else:
         have = {canonicalize_name(one.name): one.version for one in importlib.metadata.distributions()}
     first = missing(needed(), have)

@@ -37,14 +37,14 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--json", metavar="FILE", help="write the figures there; - prints nothing else")
     parser.add_argument("--target", metavar="NAME", help="compile for tpu:v5e:4x4, gpu:h100, ... instead of measuring")
     parser.add_argument("--largest", action="store_true", help="with --target: find the largest batch by compiling")
+    parser.add_argument("--training-only", action="store_true", help="with --target: not the evaluation step")
     parser.add_argument("--report", metavar="FILE", help="with --target: write a page with the figures of every layer")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     rest, overrides = configs.split_overrides(argv)
     flags = parser.parse_args(rest)
-    if flags.only if flags.target else (flags.largest or flags.report):
-        raise UserError("--only is for measuring, --largest and --report are for compiling with --target NAME")
-    batch = None if flags.target else flags.batch
-    for key, value in (("arch", flags.arch), ("batch_size", batch), ("dtype", flags.dtype)):
+    if flags.only if flags.target is not None else (flags.largest or flags.training_only or flags.report):
+        raise UserError("--only is for measuring; --largest, --training-only and --report for compiling with --target")
+    for key, value in (("arch", flags.arch), ("batch_size", flags.batch), ("dtype", flags.dtype)):
         if value is not None:
             overrides.append(f"{key}={value}")
     if flags.clip:
@@ -68,7 +68,7 @@ def main() -> int:
     flags, overrides = parse(sys.argv[1:])
     config = configs.load(flags.config, overrides)
     check_output("--json", flags.json)
-    if flags.target:
+    if flags.target is not None:
         return compile_for_target(config, flags)
     parts = (flags.only,) if flags.only else PARTS
     from r23d_jax.data import records
@@ -87,22 +87,22 @@ def main() -> int:
 
 
 def compile_for_target(config: ConfigDict, flags: argparse.Namespace) -> int:
-    """Writes what the target's compiler says; returns 1 if the training step does not fit in a chip's memory."""
+    """Writes what the target's compiler says; returns 1 if a step does not fit in a chip's memory."""
     from r23d_jax.compilers import targets
 
     target = targets.parse(flags.target)
-    check_output("--report", flags.report)
+    check_output("--report", flags.report, stdout=False)
     targets.quiet()  # before JAX is loaded
     from r23d_jax.compilers.lines import lines
     from r23d_jax.compilers.measure import measure
     from r23d_jax.report import program_page
 
     say = functools.partial(print, file=sys.stderr, flush=True)
-    result, layers = measure(config, target, flags.batch, flags.largest, say)
+    result, layers = measure(config, target, flags.batch, flags.largest, not flags.training_only, say)
     if flags.report:
         write_text(Path(flags.report), program_page.build(result, layers))
     write_result(result, lines(result), flags.json)
-    return 0 if result["fits"] else 1
+    return 0 if result["fits"] and (result["evaluation"] or result)["fits"] else 1
 
 
 if __name__ == "__main__":

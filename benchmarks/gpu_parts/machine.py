@@ -1,6 +1,5 @@
 """Measures the machine: versions, and the rate of a matrix product in bfloat16, the ceiling of the MFU."""
 
-import importlib
 import importlib.metadata
 import os
 import platform
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from gpu_parts import sizes
 from gpu_parts.children import Reporter
 from gpu_parts.timing import rates
+from r23d_jax.compilers import gpu_target
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "torchvision", "triton")
 
@@ -32,15 +32,10 @@ def versions() -> dict[str, Any]:
 
 def cudnn() -> str:
     """Returns the version of the cuDNN that JAX uses, "none" without one."""
-    for major in (13, 12):
-        try:
-            number = importlib.import_module(f"jax_cuda{major}_plugin._versions").cudnn_get_version()
-            return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
-        except (ImportError, AttributeError, RuntimeError):
-            version = _version(f"nvidia-cudnn-cu{major}")
-            if version != "none":
-                return version
-    return "none"
+    if loaded := gpu_target.installed_cudnn():
+        return ".".join(map(str, loaded))
+    packages = (_version(f"nvidia-cudnn-cu{major}") for major in (13, 12))
+    return next((version for version in packages if version != "none"), "none")
 
 
 def driver() -> str:

@@ -67,15 +67,16 @@ class Call:
                 self.results.add(self._part, event["record"])
                 self.results.say(_line(event["record"]))
             elif "failed" in event:
-                self._fail(**event["failed"])
+                self.fail(**event["failed"])
             elif "late" in event:
                 self.results.leave(f"{what}: {event['ended']}")
                 self.results.say(f"-- {what}: {event['ended']}")
             elif "ended" in event:
-                self._fail(what, event["ended"])
+                self.fail(what, event["ended"])
             yield event
 
-    def _fail(self, name: str, why: str) -> None:
+    def fail(self, name: str, why: str) -> None:
+        """Notes why something was not measured."""
         self.results.fail(name, why)
         self.results.say(f"-- {name} FAILED: {why}")
 
@@ -158,6 +159,9 @@ def agrees(record: dict[str, Any], records: list[dict[str, Any]]) -> bool:
 
 def torch(call: Call) -> None:
     """torchvision's networks in PyTorch; the eager ones first, which take no time to compile."""
+    if call.results.content["machine"].get("torch") == "none":
+        call.fail("torchvision", "PyTorch is not installed")
+        return
     known = {(record["arch"], record["mode"]) for record in call.results.content["torch"]}
     pairs = [(arch, mode) for mode in ("eager", "compiled") for arch in call.size.theirs if (arch, mode) not in known]
     while pairs:

@@ -4,12 +4,13 @@
 """
 
 import io
-import json
+import lzma
 import os
 import tarfile
 from pathlib import Path
 from typing import Any
 
+from r23d_jax.errors import UserError, one_line
 from r23d_jax.runtime.files import write_bytes, write_json
 
 # JAX keeps the compiler's autotuning results there, below the folder of its cache of programs.
@@ -22,16 +23,16 @@ class Results:
 
     Args:
       out: folder of the files.
-      before: folder of the earlier call's files.
+      before: content of the earlier call's `gpu.json`.
       facts: about this call.
     """
 
-    def __init__(self, out: Path, before: Path | None = None, **facts: Any):
+    def __init__(self, out: Path, before: dict[str, Any] | None = None, **facts: Any):
         self.out, self.log = out, out / "gpu.log"
         parts = ("step", "torch", "loop", "numerics", "failures", "left")
         self.content: dict[str, Any] = {"calls": [], "machine": {}, **{part: [] for part in parts}}
         if before:
-            self.content |= json.loads((before / "gpu.json").read_text()) | {"failures": [], "left": []}
+            self.content |= before | {"failures": [], "left": []}
         self.content["calls"].append(facts)
         self._save()
 
@@ -77,10 +78,18 @@ class Results:
 
 
 def restore_autotune(before: Path, cache: Path) -> bool:
-    """Unpacks the autotuning results of an earlier call into a cache; whether there were any."""
+    """Unpacks the autotuning results of an earlier call into a cache; whether there were any.
+
+    Raises:
+      UserError: the file is damaged.
+    """
     path = before / "autotune.tar"
     if not path.is_file():
         return False
-    with tarfile.open(path) as archive:
-        archive.extractall(cache, filter="data")
+    try:
+        with tarfile.open(path) as archive:
+            archive.extractall(cache, filter="data")
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        why = f"damaged ({one_line(error)}); move it away, and the compiler chooses its kernels again"
+        raise UserError(f"--after {path}: {why}") from None
     return True

@@ -9,6 +9,7 @@ import functools
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
@@ -19,18 +20,14 @@ from gpu_parts import sizes
 from gpu_parts.children import Reporter
 from gpu_parts.combinations import Combination
 from gpu_parts.timing import rates
-from r23d_jax import benchmark, models
+from r23d_jax import benchmark
 from r23d_jax import config as configs
 from r23d_jax.errors import one_line
-from r23d_jax.models import summary
 from r23d_jax.models.ops import hardware
 from r23d_jax.runtime.compile import planned_bytes
-from r23d_jax.runtime.mesh import by_row, create_mesh, replicated
-from r23d_jax.training import setup
-from r23d_jax.training.speed import noise
-from r23d_jax.transforms import spec as specs
+from r23d_jax.runtime.mesh import by_row, create_mesh
+from r23d_jax.training import speed
 
-_CLASSES = tuple(f"class {index}" for index in range(101))
 _LONGEST = 100  # seconds of compilation
 _TIMING = 6  # seconds to keep for the measurement of a program
 
@@ -52,27 +49,23 @@ def config_of(arch: str, size: sizes.Sizes) -> ConfigDict:
 @functools.cache
 def inputs(arch: str, size: sizes.Sizes) -> tuple[Any, dict[str, jax.Array], float]:
     """Returns a state before the first step, a batch on the device, and the multiply-adds of a clip."""
-    config = config_of(arch, size)
-    run, arguments = _setup(config)
-    clip = (config.clip.frames, config.clip.size, config.clip.size, 3)
-    cost = summary.cost(lambda: models.create_from_arguments(arch, arguments), clip)
-    mesh = create_mesh()
-    state, batch = jax.device_put(run.state(), replicated(mesh)), jax.device_put(noise(config), by_row(mesh))
-    return state, batch, cost.nominal_macs
+    config, mesh = config_of(arch, size), create_mesh()
+    with _weights_on_cpu():
+        state, _, _, macs = speed.programs(config, mesh)
+    return state, jax.device_put(speed.noise(config), by_row(mesh)), macs
 
 
-def _setup(config: ConfigDict) -> tuple[setup.Setup, dict[str, Any]]:
-    arguments, spec = setup.model_arguments(config, len(_CLASSES), 3, None), specs.from_config(config)
-    # Fresh weights are many small programs, which the CPU compiles sooner.
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return setup.create(config, arguments, _CLASSES, spec, create_mesh(), 10**6, 10**3), arguments
+def _weights_on_cpu() -> AbstractContextManager[None]:
+    """Makes fresh weights on the CPU: they are many small programs, which it compiles sooner."""
+    return jax.default_device(jax.local_devices(backend="cpu")[0])
 
 
 def lower(way: Combination, size: sizes.Sizes) -> jax.stages.Lowered:
     """Traces the training step of a combination."""
     state, batch, _ = inputs(way.arch, size)
     with hardware.use(way.policy()):
-        run, _ = _setup(config_of(way.arch, size))
+        with _weights_on_cpu():
+            run, _ = speed.steps(config_of(way.arch, size), create_mesh())
         return run.step.lower(state, batch)
 
 

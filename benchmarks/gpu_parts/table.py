@@ -1,11 +1,39 @@
 """The results as Markdown, for docs/speed.md."""
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 from gpu_parts.combinations import Combination
 from gpu_parts.parts import agrees, winners
+from r23d_jax.errors import UserError, one_line
+from r23d_jax.runtime.files import read_json
 
 _UNMEASURED = "unmeasured"
+_LISTS = ("calls", "step", "torch", "loop", "numerics", "failures", "left")
+
+
+def read_results(flag: str, path: Path) -> dict[str, Any]:
+    """Returns the content of a `gpu.json`.
+
+    Args:
+      flag: that names the file, for the error.
+      path: of the file.
+
+    Raises:
+      UserError: there is none, or no table can be made of what it has.
+    """
+    why = "JSON of something else"
+    try:
+        content = read_json(path)
+        kinds = {"machine": dict, **dict.fromkeys(_LISTS, list)}
+        if isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in kinds.items()):
+            with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+                markdown(content)
+                return content
+    except (OSError, ValueError) as error:
+        why = one_line(error)
+    raise UserError(f"{flag} {path}: no results of this benchmark ({why}); name a gpu.json that it wrote")
 
 
 def markdown(content: dict[str, Any]) -> str:
@@ -22,9 +50,9 @@ def _machine(machine: dict[str, Any]) -> str:
     versions = ", ".join(f"{names[key]} {machine[key]}" for key in names if machine.get(key, "none") != "none")
     ceiling = machine.get("matmul_tflops")
     rate = f"{ceiling:.0f} TFLOP/s" if ceiling else _UNMEASURED
+    device, driver, cores, python = (machine.get(key, "?") for key in ("device", "driver", "cores", "python"))
     return (
-        f"{machine['device']}, driver {machine['driver']}, {machine['cores']} cores, Python {machine['python']}, "
-        f"{versions}. A matrix product in bfloat16: {rate}."
+        f"{device}, driver {driver}, {cores} cores, Python {python}, {versions}. A matrix product in bfloat16: {rate}."
     )
 
 

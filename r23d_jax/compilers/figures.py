@@ -1,6 +1,7 @@
 """Figures of one compiled program, read from its text."""
 
 import collections
+import dataclasses
 from typing import Any
 
 from r23d_jax.compilers.hlo import Instruction, Program
@@ -8,6 +9,7 @@ from r23d_jax.compilers.products import products
 
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _COMPUTES = ("fusion", "convolution", "dot", "custom-call", "while", "call")
+_MOVES = "parameter constant get-tuple-element tuple bitcast custom-call copy slice broadcast reshape transpose".split()
 _NO_WORK = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id")
 _UNKNOWN = 2**63 - 1  # what a TPU's compiler writes where it has not estimated
 
@@ -22,7 +24,8 @@ def figures(program: Program, platform: str) -> dict[str, Any]:
     Returns:
       `cycles`: what a TPU's compiler estimates, summed over the instructions executed; None without estimates. It does
         not estimate collectives: their time is not in it.
-      `flops`: operations of convolutions and matrix products at two a multiply-add, without those with zeros.
+      `flops`: operations of convolutions and matrix products at two a multiply-add, without those with zeros of padding
+        and dilation. Pairs of frames and padded channels have more of them than the network itself.
       `bytes`: sizes of operands and results of every instruction executed; a fusion counts as one instruction.
       `convolutions`: how many there are of each layout; `matmuls`: how many matrix products.
       `fallbacks`: `{"count", "names"}` of convolutions that are not computed well: on a GPU not by cuDNN, on a TPU not
@@ -79,18 +82,37 @@ def cycles(instruction: Instruction) -> int:
 def traffic(program: Program, computation: str, instruction: Instruction) -> int:
     """Returns the bytes of an instruction's operands and results; 0 where it only names or awaits a value.
 
-    A slice reads as much as it writes. An asynchronous start has its operands among its results.
+    A slice reads as much as it writes. An asynchronous start has its operands among its results. Of a fusion with a
+    piece of a collective, what the piece hands on to the next does not count.
     """
     operation = instruction.operation
+    for called in instruction.called.get("calls", ()) if operation == "fusion" else ():
+        if any(map(_collective, program.body(called))):
+            return _traffic_around_piece(program.body(called))
     if operation in _NO_WORK or operation.endswith("-done") or operation in ("while", "call", "conditional"):
         return 0
     if operation in ("slice", "dynamic-slice", "gather"):
         return 2 * instruction.bytes
     if operation in ("slice-start", "copy-start"):
         return 2 * min(shape.bytes for shape in instruction.shapes[:2])
-    if operation.endswith("-start"):
+    if operation.endswith(("-start", "-update")):
         return instruction.bytes
     return instruction.bytes + sum(shape.bytes for shape in program.operand_shapes(computation, instruction))
+
+
+def _traffic_around_piece(body: tuple[Instruction, ...]) -> int:
+    """Returns the bytes that a fusion with a piece of a collective reads and writes for what else it computes.
+
+    A fusion that only starts or ends the collective reads or writes its values.
+    """
+    inside, root = {inner.name: inner for inner in body}, body[-1]
+    (collective, *_) = filter(_collective, body)
+    if root.operation != "tuple":
+        return collective.bytes
+    handed_on = {*root.operands, *collective.operands}
+    read = sum(inner.bytes for inner in body if inner.operation == "parameter" and inner.name not in handed_on)
+    results = [inside[name] for name in root.operands if name in inside]
+    return read + sum(one.bytes for one in results if one.operation != "parameter" and not _collective(one))
 
 
 def moves(program: Program, computation: str, instruction: Instruction) -> tuple[str, int]:
@@ -133,27 +155,70 @@ def _reorders(program: Program, computation: str, instruction: Instruction) -> b
 
 
 def collectives(program: Program) -> dict[str, int]:
-    """Returns `{"count", "bytes", "asynchronous", "overlapped"}` of the operations between devices.
+    """Returns `{"count", "bytes", "asynchronous", "overlapped", "overlapped_bytes"}` of operations between devices.
 
-    Bytes are those of the results on one device. Asynchronous ones are a pair of a start and its end; overlapped are
-    those with a fusion, convolution, matrix product or library call between the two.
+    Bytes are those of the results on one device. Asynchronous ones consist of several instructions: a start and its
+    end, or, on a TPU, a call of its SparseCores, or fusions that each have a piece of one channel's operation in them.
+    Overlapped are those with a fusion, convolution, matrix product or library call after the first and before the last,
+    or in a piece itself.
     """
-    found = {"count": 0, "bytes": 0, "asynchronous": 0, "overlapped": 0}
-    open_starts: dict[str, bool] = {}  # whether something was computed since
+    found: dict[str, _Collective] = {}
+    calls: dict[str, str] = {}
     for computation, instruction, times in program.executed():
-        parts = [(computation, instruction), *program.inside(instruction)]
-        for _, inner in parts:
-            if inner.operation in _COLLECTIVES:
-                found["count"] += times
-                found["bytes"] += inner.bytes * times
-        operation = instruction.operation
-        if operation.removesuffix("-start") in _COLLECTIVES and operation.endswith("-start"):
-            open_starts[instruction.name] = False
-        elif operation.removesuffix("-done") in _COLLECTIVES and operation.endswith("-done"):
-            found["count"] += times
-            found["bytes"] += instruction.bytes * times
-            found["asynchronous"] += times
-            found["overlapped"] += times * open_starts.pop(instruction.operands[0], False)
-        elif operation in _COMPUTES:
-            open_starts = dict.fromkeys(open_starts, True)
-    return found
+        parts = [part for _, part in [(computation, instruction), *program.inside(instruction)]]
+        here = {_collective(part): part for part in parts if _collective(part)}
+        if call := _call(program, instruction, calls):
+            calls[instruction.name] = call
+            here = {call: instruction} if instruction.operands else {}  # it starts when it gets what to add up
+        computes = instruction.operation in _COMPUTES
+        if here:
+            computes = any(part.operation not in _MOVES and not _collective(part) for part in parts[1:])
+        for name, part in here.items():
+            one = found.setdefault(name, _Collective(times))
+            one.bytes = part.bytes  # a start's are more than its end's
+            one.pieces += 1
+            one.overlapped |= one.computed_since or computes
+        if computes:
+            for one in found.values():
+                one.computed_since = True
+    every = found.values()
+    overlapped = [one for one in every if one.pieces > 1 and one.overlapped]
+    return {
+        "count": sum(one.times for one in every),
+        "bytes": sum(one.times * one.bytes for one in every),
+        "asynchronous": sum(one.times for one in every if one.pieces > 1),
+        "overlapped": sum(one.times for one in overlapped),
+        "overlapped_bytes": sum(one.times * one.bytes for one in overlapped),
+    }
+
+
+def _call(program: Program, instruction: Instruction, calls: dict[str, str]) -> str:
+    """Returns the name of the collective's call that an instruction starts, feeds or awaits, "" for other instructions.
+
+    Args:
+      calls: the names by those of the instructions so far.
+    """
+    if instruction.operation == "call-start":
+        called = [inner for names in instruction.called.values() for name in names for inner in program.body(name)]
+        return instruction.name if any(map(_collective, called)) else ""
+    awaits = instruction.operation in ("call-update", "call-done")
+    return calls.get(instruction.operands[0], "") if awaits else ""
+
+
+@dataclasses.dataclass
+class _Collective:
+    times: int
+    bytes: int = 0
+    pieces: int = 0
+    computed_since: bool = False  # its first piece
+    overlapped: bool = False
+
+
+def _collective(instruction: Instruction) -> str:
+    """Returns a name that the pieces of one operation between devices share; empty for other instructions."""
+    operation = instruction.operation
+    if operation.removesuffix("-start").removesuffix("-done") not in _COLLECTIVES:
+        return ""
+    if operation.endswith("-done"):
+        return instruction.operands[0]
+    return instruction.name if operation.endswith("-start") else instruction.attribute("channel_id") or instruction.name

@@ -6,6 +6,7 @@ XLA's CUDA plugin compiles for a described GPU (`jax.experimental.topologies`, u
 """
 
 import dataclasses
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -134,7 +135,16 @@ def description(facts: Facts, cudnn: tuple[int, int, int]) -> str:
 
 def cudnn_version() -> tuple[int, int, int]:
     """Returns the version of the installed cuDNN, or of the one that JAX's plugin was built with."""
-    number = _plugin_version("cudnn_get_version") or _plugin_version("cudnn_build_version") or 91000
+    return installed_cudnn() or _cudnn(_plugin_version("cudnn_build_version") or 91000)
+
+
+def installed_cudnn() -> tuple[int, int, int] | None:
+    """Returns the version of the cuDNN that JAX's plugin has loaded; None without one."""
+    number = _plugin_version("cudnn_get_version")
+    return _cudnn(number) if number else None
+
+
+def _cudnn(number: int) -> tuple[int, int, int]:
     return number // 10000, number // 100 % 100, number % 100
 
 
@@ -145,8 +155,6 @@ def cuda_version() -> str:
 
 
 def _plugin_version(what: str) -> int:
-    import importlib
-
     for package in ("jax_cuda13_plugin", "jax_cuda12_plugin"):
         try:
             return int(getattr(importlib.import_module(f"{package}._versions"), what)())

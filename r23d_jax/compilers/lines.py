@@ -13,56 +13,65 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"compiled for {result['target']} and not run"
     ]
     if result["compile_s"] is not None:
-        made += step_lines("training step", result)
-    if result["evaluation"]:
-        made += step_lines("evaluation step", result["evaluation"])
+        made += step_lines("training step", result, 6e9 * result["gmacs_per_clip"])
+    evaluation = result["evaluation"]
+    if evaluation and evaluation["compile_s"] is not None:
+        made += step_lines("evaluation step", evaluation, 2e9 * result["gmacs_per_clip"])
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     options = {**result["options"], **result["environment"]}
     made.append(f"by {versions}" + "".join(f", {name}={value}" for name, value in options.items()))
-    return [*made, largest_line(result), memory_line(result)]
+    made.append(largest_line(result))
+    if evaluation:
+        made.append(f"evaluation of {evaluation['batch']} clips a chip: {memory_line(evaluation, _FEWER_EVALUATED)}")
+    return [*made, f"training: {memory_line(result, _FEWER)}"]
 
 
-def step_lines(name: str, found: dict[str, Any]) -> list[str]:
-    """Returns the lines of one step's figures."""
+def step_lines(name: str, found: dict[str, Any], own: float) -> list[str]:
+    """Returns the lines of one step's figures; `own` are the network's operations a clip."""
     per_clip = f"{name}: {found['flops_per_clip'] / 1e9:.1f} GFLOP and {bytes_text(found['bytes_per_clip'])} a clip"
     if found["estimated_cycles_per_clip"]:
         per_clip += f", {found['estimated_cycles_per_clip'] / 1e6:.3f} M estimated cycles a clip"
     made = [f"{per_clip}; compiled in {found['compile_s']:.0f} s"]
+    by = f"by the network's own {own / 1e9:.1f} GFLOP a clip"
     if found["estimated_clips_per_s"]:
         made.append(
-            f"  the compiler's ESTIMATE is {found['estimated_clips_per_s']:.1f} clips/s a chip, "
-            f"{found['estimated_peak_share']:.1%} of the chip's peak rate; time between chips is not in it"
+            f"  the compiler's ESTIMATE is {found['estimated_clips_per_s']:.1f} clips/s a chip, without time between "
+            f"chips: {found['estimated_peak_share']:.1%} of the peak rate {by}"
         )
     else:
-        made.append(f"  this compiler estimates no time; at the peak rate {found['clips_per_s_at_peak']:.0f} clips/s")
+        rate = f"{found['clips_per_s_at_peak']:.0f} clips/s"
+        made.append(f"  this compiler estimates no time; at the peak rate {rate} {by}")
     layouts = ", ".join(f"{count} {layout}" for layout, count in found["convolutions"].items()) or "none"
     odd = {"fallbacks": "neither cuDNN's nor fused", "gradients_as_forward": "gradients computed as forward ones"}
     counts = [f"; {found[kind]['count']} {what}" for kind, what in odd.items() if found[kind]["count"]]
     made.append(f"  convolutions: {layouts}{''.join(counts)}")
     moved = [f"{found[kind]['count']} {kind} ({bytes_text(found[kind]['bytes'])})" for kind in ("transposes", "copies")]
     between = found["collectives"]
-    moved.append(
-        f"{between['count']} collectives ({bytes_text(between['bytes'])}), {between['overlapped']} of them while "
-        "something is computed"
-    )
+    overlapped = f" ({bytes_text(between['overlapped_bytes'])})" if between["overlapped"] else ""
+    meanwhile = f"{between['overlapped']} of them{overlapped} while something is computed"
+    moved += [f"{between['count']} collectives ({bytes_text(between['bytes'])})", meanwhile]
     made.append(f"  {', '.join(moved)}")
     if found["loops_of_unknown_length"]:
         made.append(f"  {found['loops_of_unknown_length']} loops of unknown length count once in these figures")
     return made
 
 
-def memory_line(result: dict[str, Any]) -> str:
-    """Returns the line that says whether the training step fits in a chip."""
+_FEWER = "use fewer clips a chip, config.remat or config.accumulate"
+_FEWER_EVALUATED = "set config.eval.batch_size (of all chips) to less"
+
+
+def memory_line(result: dict[str, Any], advice: str) -> str:
+    """Returns the line that says whether a step fits in a chip, and what to do if not."""
     usable = f"{bytes_text(result['usable_bytes'])} that a program can have"
     needed = result["program_bytes"]
     total = "more than it has" if needed is None else bytes_text(needed + result["waiting_bytes"])
     if not result["fits"]:
         least = "" if result["temp_bytes"] is not None else "at least "
         size = total if needed is None else least + total
-        return f"DOES NOT FIT: {size} a chip, of {usable}; use fewer clips a chip, config.remat or config.accumulate"
+        return f"DOES NOT FIT: {size} a chip, of {usable}; {advice}"
     return (
         f"fits: {total} a chip, of {usable} ({bytes_text(result['argument_bytes'])} arguments, "
-        f"{bytes_text(result['temp_bytes'])} temporaries, {bytes_text(result['waiting_bytes'])} batches waiting)"
+        f"{bytes_text(result['temp_bytes'])} temporaries, {bytes_text(result['waiting_bytes'])} waiting beside it)"
     )
 
 

@@ -16,7 +16,7 @@ from r23d_jax.compilers.targets import Target
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.models.ops import hardware
 from r23d_jax.runtime.compile import planned_bytes
-from r23d_jax.runtime.mesh import by_row, check_batch, replicated
+from r23d_jax.runtime.mesh import AHEAD, by_row, check_batch, replicated
 from r23d_jax.training import speed
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -63,7 +63,10 @@ class Steps:
       training, evaluation: the functions with their arguments.
       state: bytes of the training state; every chip has all of it.
       gradients: bytes of the gradients of all trainable parameters.
-      batch: bytes of a chip's part of a batch.
+      waiting: bytes beside a training step on a chip: of the batches that are transferred ahead, and the next step's.
+      evaluation_waiting: the same beside an evaluation step, and what training goes on with: batches transferred ahead
+        and the state that evaluation does not read.
+      evaluated: clips a chip in a batch of the evaluation.
       modules: dotted paths of the network's modules that have weights.
       stages: the network's top-level modules in order of depth.
     """
@@ -72,7 +75,9 @@ class Steps:
     evaluation: tuple[Callable[..., Any], tuple[Any, ...]]
     state: int
     gradients: int
-    batch: int
+    waiting: int
+    evaluation_waiting: int
+    evaluated: int
     modules: tuple[str, ...]
     stages: tuple[str, ...]
 
@@ -106,17 +111,25 @@ def steps(config: ConfigDict, mesh: Mesh) -> Steps:
     state = _placed(jax.eval_shape(build), replicated(mesh))
     run, evaluate = made
     one = speed.noise(configs.changed(config, [f"batch_size={config.accumulate}"]))
-    batch = {
-        name: jax.ShapeDtypeStruct((config.batch_size, *rows.shape[1:]), rows.dtype, sharding=by_row(mesh))
-        for name, rows in one.items()
-    }
+
+    def batch_of(clips):
+        return {
+            name: jax.ShapeDtypeStruct((clips, *rows.shape[1:]), rows.dtype, sharding=by_row(mesh))
+            for name, rows in one.items()
+        }
+
+    evaluated = -(-(config.eval.batch_size or config.batch_size) // mesh.size)
+    batch, other, weights = batch_of(config.batch_size), batch_of(evaluated * mesh.size), state.evaluated()
+    ahead, left = AHEAD * _bytes(batch) // mesh.size, _bytes(state) - _bytes(weights)
     learned = [state.params[name] for name in run.learning]
     return Steps(
         (run.step, (state, batch)),
-        (evaluate, (state.evaluated(), batch)),
+        (evaluate, (weights, other)),
         _bytes(state),
         _bytes(learned),
-        _bytes(batch) // mesh.size,
+        ahead + _bytes(batch) // mesh.size,
+        (AHEAD + 1) * _bytes(other) // mesh.size + ahead + left,
+        evaluated,
         tuple(sorted({name.rpartition(".")[0] for name in (*run.params, *run.stats)})),
         run.stages,
     )
@@ -135,7 +148,7 @@ def compile_step(step: tuple[Callable[..., Any], tuple[Any, ...]], target: Targe
     try:
         program = lowered.compile(compiler_options=target.options or None)
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
+        if "RESOURCE_EXHAUSTED" in str(error) and "space vmem" not in str(error):  # a chip's, not a core's
             raise DoesNotFitError(str(error)) from error
         raise UserError(f"--target {target.text}: not compiled: {one_line(error)[:400]}") from error
     seconds = time.perf_counter() - begun

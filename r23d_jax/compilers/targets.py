@@ -8,12 +8,11 @@ two cores, with half of the chip's memory and rate.
 """
 
 import dataclasses
-import difflib
 import importlib.util
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ class Chip:
 
     Attributes:
       platform: "tpu" or "gpu".
-      flops: peak rate of dense bfloat16 matrix products, in operations a second; of float32 where the chip has none.
+      rates: peak rate of dense matrix products by the dtype to compute in, in operations a second.
       memory: bytes of its memory.
       usable: bytes of it that a program can have.
       bandwidth: of its memory, in bytes a second.
@@ -42,7 +41,7 @@ class Chip:
     """
 
     platform: str
-    flops: float
+    rates: Mapping[str, float]
     memory: int
     usable: int
     bandwidth: float
@@ -51,35 +50,42 @@ class Chip:
     most: int = 0
 
 
+def _tpu(rate: float, memory: int, usable: int, bandwidth: float, clock: float, axes: int, most: int) -> Chip:
+    # By default XLA multiplies float32 as bfloat16.
+    return Chip("tpu", {"bfloat16": rate, "float32": rate}, memory, usable, bandwidth, clock, axes, most)
+
+
 # Rates, memory and bandwidth are those of Google Cloud's pages on each generation (docs.cloud.google.com/tpu/docs). The
 # clocks follow from the peak rate and the multipliers: a core has four matrix units of 128x128 (v4, v5p: two cores of
 # them), those of v6e and tpu7x count as four of 256x256. Usable memory is what the compiler calls available: the rest
 # is the system's.
 _TPUS = {
-    "v4": Chip("tpu", 275e12, 32 * _GIB, int(31.25 * _GIB), 1228e9, 1.05e9, axes=3, most=16),
-    "v5e": Chip("tpu", 197e12, 16 * _GIB, int(15.75 * _GIB), 819e9, 1.5e9, axes=2, most=16),
-    "v5p": Chip("tpu", 459e12, 96 * _GIB, int(95.73 * _GIB), 2765e9, 1.75e9, axes=3, most=28),
-    "v6e": Chip("tpu", 918e12, 32 * _GIB, int(31.24 * _GIB), 1638e9, 1.75e9, axes=2, most=16),
-    "tpu7x": Chip("tpu", 2307e12 / 2, 96 * _GIB, int(94.74 * _GIB), 7380e9 / 2, 2.2e9, axes=3, most=28),
+    "v4": _tpu(275e12, 32 * _GIB, int(31.25 * _GIB), 1228e9, 1.05e9, axes=3, most=16),
+    "v5e": _tpu(197e12, 16 * _GIB, int(15.75 * _GIB), 819e9, 1.5e9, axes=2, most=16),
+    "v5p": _tpu(459e12, 96 * _GIB, int(95.73 * _GIB), 2765e9, 1.75e9, axes=3, most=28),
+    "v6e": _tpu(918e12, 32 * _GIB, int(31.24 * _GIB), 1638e9, 1.75e9, axes=2, most=16),
+    "tpu7x": _tpu(2307e12 / 2, 96 * _GIB, int(94.74 * _GIB), 7380e9 / 2, 2.2e9, axes=3, most=28),
 }
 
 
-def _gpu(name: str, teraflops: float) -> Chip:
+def _gpu(name: str, bfloat16: float, float16: float, float32: float) -> Chip:
     facts = gpu_target.FACTS[name]
-    usable = int(facts.memory * gpu_target.SHARE)
-    return Chip("gpu", teraflops * 1e12, facts.memory, usable, facts.bandwidth, facts.clock, most=1024)
+    rates = {"bfloat16": bfloat16 * 1e12, "float16": float16 * 1e12, "float32": float32 * 1e12}
+    return Chip(
+        "gpu", rates, facts.memory, int(facts.memory * gpu_target.SHARE), facts.bandwidth, facts.clock, most=1024
+    )
 
 
-# NVIDIA's data sheets, without sparsity. T4, V100 and P100 have no bfloat16: XLA computes it in float32 there, whose
-# rate is given.
+# NVIDIA's data sheets, in TFLOP/s without sparsity. By default XLA computes float32 as TensorFloat-32 from Ampere on,
+# bfloat16 as float32 before it, and float16 as float32 on Pascal.
 _GPUS = {
-    "h100": _gpu("h100", 989.4),
-    "h200": _gpu("h200", 989.4),
-    "b200": _gpu("b200", 2250),
-    "a100": _gpu("a100", 312),
-    "t4": _gpu("t4", 8.1),
-    "v100": _gpu("v100", 15.7),
-    "p100": _gpu("p100", 10.6),
+    "h100": _gpu("h100", 989.4, 989.4, 494.7),
+    "h200": _gpu("h200", 989.4, 989.4, 494.7),
+    "b200": _gpu("b200", 2250, 2250, 1125),
+    "a100": _gpu("a100", 312, 312, 156),
+    "t4": _gpu("t4", 8.1, 65, 8.1),
+    "v100": _gpu("v100", 15.7, 125, 15.7),
+    "p100": _gpu("p100", 10.6, 10.6, 10.6),
 }
 CHIPS = {"tpu": _TPUS, "gpu": _GPUS}
 
@@ -162,9 +168,7 @@ def parse(text: str) -> Target:
     known = [f"{kind}:{chip}" for kind, chips in CHIPS.items() for chip in chips]
     chip = CHIPS.get(platform, {}).get(name)
     if chip is None:
-        close = difflib.get_close_matches(f"{platform}:{name}", known, n=1, cutoff=0.75)
-        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"
-        raise UserError(f"--target {text}: there is no such chip; {hint}")
+        raise UserError(f"--target {text}: there is no such chip; use one of {', '.join(known)}")
     sizes = tuple(int(part) for part in size.split("x")) if re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})*", size) else ()
     if platform == "gpu":
         return Target(text, name, chip, _hosts(text, chip, sizes if size else (1,)))

@@ -16,14 +16,12 @@ from r23d_jax.errors import UserError
 from r23d_jax.evaluation.evaluate import evaluate
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.evaluation.protocol import describe_protocol
-from r23d_jax.evaluation.step import make_eval_step
+from r23d_jax.evaluation.step import jitted_eval_step
 from r23d_jax.models.functional import Functional
-from r23d_jax.models.ops import hardware
 from r23d_jax.runtime import hosts, precision
 from r23d_jax.runtime.files import write_json
-from r23d_jax.runtime.mesh import create_mesh, replicate, replicated
+from r23d_jax.runtime.mesh import create_mesh, replicate
 from r23d_jax.runtime.workdir import commit, facts, recorded
-from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.weights import checkpoint, loading
 from r23d_jax.weights.card import Card
 
@@ -124,12 +122,7 @@ class Evaluator:
         if config.eval.views == "whole":
             _check_any_length(card)
             self._spec = dataclasses.replace(spec, max_frames=config.eval.max_frames or spec.max_frames)
-        whole_pixels = hardware.policy().whole_pixels
-        transform = clip_transforms.eval_transform(spec, config.eval.crops, config.dtype, whole_pixels)
-        step = make_eval_step(network, transform)
-        self._step = jax.jit(
-            step, out_shardings=replicated(mesh), compiler_options=hardware.compiler_options(config.dtype)
-        )
+        self._step = jitted_eval_step(network, spec, config.eval.crops, config.dtype, mesh)
 
     def run(
         self,

@@ -83,7 +83,7 @@ class Unit(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         conv = self.conv3d
-        kernel = conv.kernel[...].astype(conv.dtype)
+        kernel = conv.kernel[...]
         padding = same_padding(x.shape[1:4], kernel.shape[:3], conv.strides)
         return relu(self.bn(convolve(x.astype(conv.dtype), kernel, conv.strides, padding)))
 

@@ -69,12 +69,10 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(normal(rngs.params(), (*kernel, in_channels, out_channels), std))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, policy = x.astype(self.dtype), hardware.policy()
-        if policy.pad_clips and x.shape[-1] <= 3:
-            x = _widen(x, 4, policy.padded(x.shape[-1], self.dtype))
-        kernel = _fitting(self.kernel[...].astype(self.dtype), x, axis=3)
+        x = x.astype(self.dtype)
+        kernel = _fitting(self.kernel[...], x, axis=3)
         if self.inner:
-            kernel = _widen(kernel, 4, policy.padded(kernel.shape[4], self.dtype))
+            kernel = _widen(kernel, 4, hardware.policy().padded(kernel.shape[4], self.dtype))
         return convolve(x, kernel, self.strides, self.padding, self.inner)
 
 

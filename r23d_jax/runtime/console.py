@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -60,16 +61,23 @@ def views(text: str) -> str | int:
     return text if text == "dense" else positive(text)
 
 
-def check_output(flag: str, path: str | None) -> None:
-    """Makes the folder of a file that is written at the end; `path` is None for none, "-" for stdout.
+def check_output(flag: str, path: str | None, stdout: bool = True) -> None:
+    """Makes the folder of a file that is written at the end; `path` is None for none, "-" for stdout where that may be.
 
     Raises:
-      UserError: it is a folder.
+      UserError: it is a folder, or nothing can be written there.
     """
+    if path == "-" and not stdout:
+        raise errors.UserError(f"{flag} -: name a file")
     if path and path != "-":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         if Path(path).is_dir():
             raise errors.UserError(f"{flag} {path}: is a folder; name a file")
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=Path(path).parent):
+                pass
+        except OSError as error:
+            raise errors.UserError(f"{flag} {path}: nothing can be written there: {error.strerror}") from error
 
 
 def write_result(result: dict[str, Any], lines: Sequence[str], path: str | None) -> None:

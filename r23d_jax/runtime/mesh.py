@@ -12,6 +12,7 @@ from r23d_jax.errors import UserError
 from r23d_jax.runtime import accelerators
 
 Batch = dict[str, jax.Array]
+AHEAD = 2  # batches that are transferred before they are needed
 
 
 def create_mesh() -> Mesh:
@@ -50,7 +51,7 @@ def check_batch(batch_size: int, mesh: Mesh, parts: int = 1) -> None:
         raise UserError(f"config.batch_size={batch_size} does not divide over {mesh.size} devices{times}: use {mend}")
 
 
-def to_device(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = 2) -> Iterator[Batch]:
+def to_device(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, ahead: int = AHEAD) -> Iterator[Batch]:
     """Yields batches on the devices, with `ahead` transfers in flight.
 
     Args:

@@ -1,6 +1,6 @@
 """Dynamic loss scaling for float16 (Micikevicius et al. 2018, "Mixed Precision Training", section 3.2).
 
-float16 rounds gradients below 6e-8 to zero. So the loss is multiplied by a scale before differentiation, and the
+float16 rounds gradients below 3e-8 to zero. So the loss is multiplied by a scale before differentiation, and the
 gradients of the parameters, which are float32, are divided by it. If they are not finite the step is skipped and the
 scale halved; after many finite steps it is doubled. A scale is a power of two, so that neither operation rounds.
 

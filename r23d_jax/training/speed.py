@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 PARTS = ("step", "loader", "transfer")
 
-_CLASSES = tuple(f"class {index}" for index in range(101))  # as many as UCF101 has
+_NUM_CLASSES = 101  # as many as UCF101 has
 _MATMUL = {"cpu": 2048, "gpu": 8192, "tpu": 8192}  # side of the square matrices of the MFU's reference product
 
 
@@ -147,39 +147,42 @@ def programs(config: ConfigDict, mesh):
     """Returns `(state, training step, evaluation step, multiply-adds per clip)`; the steps are jitted as in a run."""
     import jax
 
-    from r23d_jax import models
-    from r23d_jax.models import summary
     from r23d_jax.runtime.mesh import replicated
-    from r23d_jax.training import setup
 
     run, evaluate = steps(config, mesh)
-    clip = (config.clip.frames, config.clip.size, config.clip.size, 3)
-    arguments = setup.model_arguments(config, len(_CLASSES), 3, None)
-    cost = summary.cost(lambda: models.create_from_arguments(config.arch, arguments), clip)
-    return jax.device_put(run.state(), replicated(mesh)), run.step, evaluate, cost.nominal_macs
+    return jax.device_put(run.state(), replicated(mesh)), run.step, evaluate, multiply_adds(config)
+
+
+def multiply_adds(config: ConfigDict) -> int:
+    """Returns the multiply-adds of a network's forward pass of one clip; a training step has three times as many."""
+    from r23d_jax import models
+    from r23d_jax.models import summary
+
+    clip = (config.clip.frames, config.clip.size, config.clip.size, len(config.clip.mean))
+    arguments = _model_arguments(config)
+    return summary.cost(lambda: models.create_from_arguments(config.arch, arguments), clip).nominal_macs
 
 
 def steps(config: ConfigDict, mesh):
-    """Returns `(setup, evaluation step)` of a run of as many classes as UCF101 has; the steps are jitted as there."""
-    import jax
+    """Returns `(setup, evaluation step)` of a run of as many classes as UCF101 has; the steps are jitted as there.
 
-    from r23d_jax.evaluation.step import make_eval_step
-    from r23d_jax.models.ops import hardware
-    from r23d_jax.runtime.mesh import replicated
+    Where the config has the mean and standard deviation of two channels, they are those of optical flow.
+    """
+    from r23d_jax.evaluation.step import jitted_eval_step
     from r23d_jax.training import setup
-    from r23d_jax.transforms import clip as clip_transforms
     from r23d_jax.transforms import spec as specs
 
-    arguments, spec = setup.model_arguments(config, len(_CLASSES), 3, None), specs.from_config(config)
-    run = setup.create(config, arguments, _CLASSES, spec, mesh, total_steps=10**6, steps_per_epoch=10**3)
-    evaluate = jax.jit(
-        make_eval_step(
-            run.network, clip_transforms.eval_transform(spec, 1, config.dtype, hardware.policy().whole_pixels)
-        ),
-        out_shardings=replicated(mesh),
-        compiler_options=hardware.compiler_options(config.dtype),
-    )
-    return run, evaluate
+    channels = ("flow", "tvl1") if len(config.clip.mean) == 2 else ("rgb", None)
+    arguments, spec = _model_arguments(config), specs.from_config(config, *channels)
+    names = (*config.augment.flip_sensitive, *(f"class {index}" for index in range(_NUM_CLASSES)))[:_NUM_CLASSES]
+    run = setup.create(config, arguments, names, spec, mesh, total_steps=10**6, steps_per_epoch=10**3)
+    return run, jitted_eval_step(run.network, spec, 1, config.dtype, mesh)
+
+
+def _model_arguments(config: ConfigDict) -> dict[str, Any]:
+    from r23d_jax.training import setup
+
+    return setup.model_arguments(config, _NUM_CLASSES, len(config.clip.mean), None)
 
 
 def noise(config: ConfigDict) -> dict[str, np.ndarray]:
@@ -188,9 +191,9 @@ def noise(config: ConfigDict) -> dict[str, np.ndarray]:
     height, width = resize if isinstance(resize, tuple) and len(resize) == 2 else (np.max(resize), np.max(resize))
     rows, rng = config.batch_size, np.random.default_rng(0)
     return {
-        "frames": rng.integers(0, 256, (rows, config.clip.frames, height, width, 3), np.uint8),
+        "frames": rng.integers(0, 256, (rows, config.clip.frames, height, width, len(config.clip.mean)), np.uint8),
         "size": np.tile(np.int32([height, width]), (rows, 1)),
-        "label": np.arange(rows, dtype=np.int32) % len(_CLASSES),
+        "label": np.arange(rows, dtype=np.int32) % _NUM_CLASSES,
         "crop": np.zeros(rows, np.int32),
         "index": np.arange(rows, dtype=np.int32),
     }

@@ -12,7 +12,8 @@ class Waiting:
     """Takes batches from a stream, and adds up how long the device waited for them.
 
     Steps are dispatched asynchronously, so a host that waits for a batch does not mean an idle device: only the time
-    after the device has finished its last step counts. A separate thread waits for the device; the loop never does.
+    after the device has finished its last step counts. A separate thread waits for the device. The loop waits only for
+    the step before the last, so that no more than two batches are on the device besides those transferred ahead.
 
     Attributes:
       seconds: waiting time since the last lap.
@@ -22,9 +23,12 @@ class Waiting:
         self.seconds = 0.0
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._last: Future | None = None
+        self._before: Future | None = None
 
     def next(self, stream: Iterator[Any]) -> Any:
-        """Returns the next batch."""
+        """Returns the next batch, when the device has finished the step before the last."""
+        if self._before is not None:
+            self._before.result()
         begun = time.perf_counter()
         batch = next(stream)
         arrived = time.perf_counter()
@@ -41,7 +45,7 @@ class Waiting:
 
     def step(self, outputs: Any) -> None:
         """Registers the outputs of the step just dispatched, without arrays that will be donated."""
-        self._last = self._watcher.submit(_finished, outputs)
+        self._before, self._last = self._last, self._watcher.submit(_finished, outputs)
 
     def close(self) -> None:
         """Waits for the device and ends the thread."""

@@ -124,8 +124,63 @@ def test_bytes_are_those_of_operands_and_results(tpu, gpu):
 
 
 def test_collectives_and_whether_something_is_computed_meanwhile(tpu, gpu):
-    assert figures.collectives(tpu) == {"count": 3, "bytes": 3 * 128 * 4, "asynchronous": 0, "overlapped": 0}
-    assert figures.collectives(gpu) == {"count": 2, "bytes": 2 * 64, "asynchronous": 2, "overlapped": 1}
+    found = figures.collectives(tpu)
+    assert found["count"] == 3 and found["bytes"] == 3 * 128 * 4 and found["asynchronous"] == 0
+    assert found["overlapped"] == found["overlapped_bytes"] == 0
+    found = figures.collectives(gpu)
+    assert found["count"] == found["asynchronous"] == 2 and found["bytes"] == 2 * 64
+    assert found["overlapped"] == 1 and found["overlapped_bytes"] == 64
+
+
+# A fusion with a piece of a collective, which a TPU's compiler divides among several, and what else it computes.
+PIECE = """
+%piece.{number} (g.1: f32[8,128]) -> f32[8,128] {{
+  %g.1 = f32[8,128]{{1,0:T(8,128)}} parameter(0)
+  {else_}
+  ROOT %all-reduce.{number} = f32[8,128]{{1,0:T(8,128)}} all-reduce(%g.1), channel_id={channel}, to_apply=%add
+}}
+"""
+OTHER = "%twice = f32[8,128]{1,0:T(8,128)} add(%g.1, %g.1)"
+ENTRY = "ENTRY %main (p.0: f32[8,128]) -> f32[8,128] {\n  %p.0 = f32[8,128]{1,0:T(8,128)} parameter(0)\n"
+
+
+@pytest.mark.parametrize(
+    "channels, computing, overlapped", [("5655", 1, 1), ("56556", 1, 2), ("55566", 2, 1), ("5556", 3, 0), ("555", 9, 0)]
+)
+def test_a_collective_taken_to_pieces_is_one(channels, computing, overlapped):
+    numbered = list(enumerate(channels))
+    pieces = [PIECE.format(number=n, channel=c, else_=OTHER if n == computing else "") for n, c in numbered]
+    calls = [f"  %f.{n} = f32[8,128]{{1,0:T(8,128)}} fusion(%p.0), kind=kLoop, calls=%piece.{n}" for n, _ in numbered]
+    found = figures.collectives(hlo.parse("".join(pieces) + "\n" + ENTRY + "\n".join(calls) + "\n}\n"))
+    assert found["count"] == len(set(channels)) and found["bytes"] == found["count"] * 4096
+    assert found["asynchronous"] == sum(channels.count(c) > 1 for c in set(channels))
+    assert found["overlapped"] == overlapped and found["overlapped_bytes"] == overlapped * 4096
+
+
+# A sum that a TPU's SparseCores compute, from the update, which gives them the values, on.
+CALL = """
+%on_sparse_cores (g.1: f32[8,128]) -> f32[8,128] {
+  %g.1 = f32[8,128]{1,0:T(8,128)} parameter(0)
+  ROOT %all-reduce.1 = f32[8,128]{1,0:T(8,128)} all-reduce(%g.1), channel_id=1, to_apply=%add
+}, execution_thread="sparsecore"
+
+ENTRY %main (p.0: f32[8,128]) -> f32[8,128] {
+  %p.0 = f32[8,128]{1,0:T(8,128)} parameter(0)
+  %start = ((), (), (s32[1]{0:T(128)S(2)})) call-start(), async_execution_thread="sparsecore", to_apply=%on_sparse_cores
+  BEFORE
+  %update = ((f32[8,128]{1,0:T(8,128)}), f32[8,128]{1,0:T(8,128)}) call-update(%start, %p.0)
+  AFTER
+  ROOT %done = f32[8,128]{1,0:T(8,128)} call-done(%update)
+}
+"""
+
+
+@pytest.mark.parametrize("place, overlapped", [("AFTER", 1), ("BEFORE", 0)])
+def test_a_collective_of_sparse_cores_is_overlapped_from_its_update_on(place, overlapped):
+    text = CALL.replace(place, "%twice = f32[8,128]{1,0:T(8,128)} fusion(%p.0), kind=kLoop, calls=%twice_of")
+    found = figures.collectives(hlo.parse(text.replace("BEFORE", "").replace("AFTER", "")))
+    assert found["count"] == found["asynchronous"] == 1 and found["bytes"] == 4096
+    assert found["overlapped"] == overlapped and found["overlapped_bytes"] == overlapped * 4096
 
 
 def test_convolutions_that_are_not_computed_well(tpu, gpu):

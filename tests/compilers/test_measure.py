@@ -82,6 +82,40 @@ def test_a_step_that_does_not_fit_is_an_answer(compiler, run, tmp_path):
     assert status == 1 and "DOES NOT FIT: at least 20.00 GiB" in out and "DOES NOT FIT" in page.read_text()
 
 
+def test_an_evaluation_that_does_not_fit_is_an_answer(compiler, run):
+    flags = [*FLAGS[:-1], "8", "--config.accumulate=8", "--config.eval.batch_size=41"]
+    status, out, _ = run(benchmark.main, "--target", "tpu:v5e:1x1", *flags)
+    assert status == 1 and "evaluation of 41 clips a chip: DOES NOT FIT" in out and "training: fits" in out
+
+
+def test_a_batch_counts_the_clips_of_a_chip_and_is_a_multiple_of_accumulate(compiler, run):
+    status, out, err = run(
+        benchmark.main, "--target", "tpu:v5e:1x1", *FLAGS[:-1], "6", "--config.accumulate=3", "--largest"
+    )
+    assert status == 0 and "largest batch a chip: 39 clips, proven" in out, err
+    status, _, err = run(benchmark.main, "--target", "tpu:v5e:1x1", *FLAGS[:-1], "7", "--config.accumulate=3")
+    assert status == 1 and "multiple of accumulate=3" in err
+
+
+def test_a_dtype_that_a_run_there_would_refuse_or_be_advised_against(compiler, run):
+    flags = [*FLAGS, "--config.dtype=float16"]
+    status, _, err = run(benchmark.main, "--target", "gpu:h100", *flags)
+    assert status == 1 and "set dtype=bfloat16" in err
+    status, _, err = run(benchmark.main, "--target", "gpu:t4", *flags)
+    assert status == 0 and "bfloat16" not in err
+    _, _, err = run(benchmark.main, "--target", "gpu:t4", *FLAGS)
+    assert "XLA computes convolutions in float32 on this GPU (compute capability 7.5" in err
+
+
+def test_the_share_of_the_peak_is_of_the_networks_own_operations(compiler):
+    config = configs.load("common", ["arch=r2plus3d_18", "batch_size=2", *SMALL])
+    result, _ = measure.measure(config, targets.parse("tpu:v5e:1x1"))
+    own = result["gmacs_per_clip"] * 1e9
+    for found, times in ((result, 6), (result["evaluation"], 2)):
+        assert found["estimated_peak_share"] == pytest.approx(found["estimated_clips_per_s"] * times * own / 197e12)
+        assert found["clips_per_s_at_peak"] == pytest.approx(197e12 / (times * own))
+
+
 def test_the_largest_batch_is_proven(compiler):
     config = configs.load("common", ["arch=r2plus3d_18", "batch_size=8", *SMALL])
     said = []
@@ -90,7 +124,16 @@ def test_the_largest_batch_is_proven(compiler):
     assert any("fits" in line for line in said)
 
 
-def test_a_config_for_accumulation(compiler):
+def test_a_config_for_accumulation_and_its_training_step_alone(compiler):
     config = configs.load("common", ["arch=r2plus3d_18", "batch_size=8", "accumulate=4", "ema=0.9", *SMALL])
-    result, _ = measure.measure(config, targets.parse("tpu:v5e:1x1"))
+    said = []
+    result, _ = measure.measure(config, targets.parse("tpu:v5e:1x1"), evaluation=False, say=said.append)
     assert result["batch"] == 8 and result["largest_batch_is"] == "estimated"
+    assert result["evaluation"] is None and said == ["compiling the training step for tpu:v5e:1x1"]
+
+
+@pytest.mark.parametrize("name", ["demo", "study", "i3d:flow", "i3d:rgb", "scratch:r3d_18", "rows:5", "vmz:flow"])
+def test_configs_of_any_classes_and_of_flow(compiler, run, name):
+    size = ("--config.clip.frames=16", "--config.clip.size=16", "--config.clip.resize=18,24", "--config.batch_size=4")
+    status, out, err = run(benchmark.main, "--config", name, "--target", "tpu:v5e:1x1", *size, "--training-only")
+    assert status == 0 and "training: fits" in out, err

@@ -1,8 +1,12 @@
-"""The table of every network: what is compiled again, what failed, and where the tables go."""
+"""The table of every network: what is compiled again, what failed, and where the tables go; what policies are worth."""
 
 import argparse
+import contextlib
+import dataclasses
 import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 from compiled_result import RESULT
@@ -10,13 +14,21 @@ from paths import ROOT
 
 from r23d_jax.compilers import measure
 from r23d_jax.errors import UserError
+from r23d_jax.models.ops import hardware
+from r23d_jax.models.ops.hardware import Hardware
+from r23d_jax.runtime.mesh import create_mesh
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def networks(monkeypatch):
-    spec = importlib.util.spec_from_file_location("benchmark_networks", ROOT / "benchmarks" / "networks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("networks")
     monkeypatch.setattr(measure, "versions", lambda target: {"jax": "1"})
     return module
 
@@ -31,7 +43,7 @@ def test_what_is_there_is_not_compiled_again(networks, monkeypatch, tmp_path, ca
 
     def compiled(words, limit):
         ran.append(words[words.index("--arch") + 1])
-        return {"error": "not compiled in 9 s"} if ran[-1] == "i3d" else dict(RESULT)
+        return {"error": "status 1: why", "refused": True} if ran[-1] == "i3d" else dict(RESULT)
 
     monkeypatch.setattr(networks, "compiled", compiled)
     networks.fill(results, path, flags())
@@ -45,8 +57,8 @@ def test_what_is_there_is_not_compiled_again(networks, monkeypatch, tmp_path, ca
     networks.fill(results, path, flags(networks=["rmc4_18"]))
     assert len(ran) == 5
     text = "\n".join(networks.tables(results, "tpu:v5e:2x2@16"))
-    assert "| rmc4_18, r2plus3d_18 | 233 | 10.20 | 147 | 17% | 4.00 GiB | 51 | 103 | 2 | 60 s |" in text
-    assert "- i3d: not compiled in 9 s" in text and networks.tables(results, "gpu:h100@64") == []
+    assert "| rmc4_18, r2plus3d_18 | 243 | 10.20 | 147 | 17% | 4.00 GiB | 51 | 103 | 2 | 60 s |" in text
+    assert "- i3d: status 1: why" in text and networks.tables(results, "gpu:h100@64") == []
 
 
 def test_small_networks_are_thin_where_they_can_be(networks):
@@ -56,9 +68,73 @@ def test_small_networks_are_thin_where_they_can_be(networks):
 
 
 def test_a_process_that_fails_is_noted(networks):
-    assert networks.compiled(["sh", "-c", "echo error: so it is >&2; exit 3"], 9) == {"error": "status 3: so it is"}
+    def shell(script):
+        return networks.compiled(["sh", "-c", script], 9)
+
+    refused = {"error": "status 1: so it is", "refused": True}
+    assert shell("echo odd >&2; echo error: so it is >&2; exit 1") == refused
+    assert shell("echo error: so it is >&2; exit 3") == {"error": "status 3: so it is"}
+    assert shell("echo Traceback >&2; echo MemoryError >&2; exit 1") == {"error": "status 1: MemoryError"}
+    assert shell("kill -9 $$") == {"error": "status -9: nothing"}
+    assert shell("echo error: half >&2; echo '{'; kill -9 $$") == {"error": "status -9: half"}
+    assert shell("true") == {"error": "status 0: nothing"}
+    assert shell(r"printf '\377\n' >&2; exit 2") == {"error": "status 2: \ufffd"}
     assert networks.compiled(["sh", "-c", "echo '{\"fits\": false}'; exit 1"], 9) == {"fits": False}
     assert networks.compiled(["sleep", "9"], 1) == {"error": "not compiled in 1 s"}
+
+
+@pytest.mark.parametrize("error", ["status -9: nothing", "status 0: nothing", "not compiled in 9 s"])
+def test_what_was_killed_or_took_too_long_is_tried_again(networks, monkeypatch, tmp_path, error):
+    given = [{"error": error}, {"error": "status 1: why", "refused": True}]
+    monkeypatch.setattr(networks, "compiled", lambda words, limit: given.pop(0))
+    results, path = {}, tmp_path / "all.json"
+    for left in (1, 0, 0):
+        networks.fill(results, path, flags(networks=["i3d"]))
+        results = networks.read_results(path)
+        assert len(given) == left
+    assert results["i3d tpu:v5e:2x2@16"]["error"] == "status 1: why"
+
+
+KEY = "rmc4_18 tpu:v5e:2x2@16"
+GOOD = RESULT | {"arch": "rmc4_18"}
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("", "no JSON"),
+        ('{"a', "no JSON"),
+        ("\udcff", "no JSON"),
+        ("[1]", "has no object with results"),
+        ("null", "has no object with results"),
+        ('{"a": 1}', "'a' is no result"),
+        (json.dumps({KEY: 1}), f"{KEY!r} is no result"),
+        (json.dumps({KEY: {"arch": "rmc4_18"}}), f"{KEY!r} is no result"),
+        (json.dumps({KEY: GOOD | {"compile_s": "long"}}), f"{KEY!r} is no result"),
+        (json.dumps({KEY: GOOD | {"arch": "none"}}), f"{KEY!r} is no result"),
+        (json.dumps({KEY: GOOD, "r3d_18 gpu:none@4": GOOD}), "'r3d_18 gpu:none@4' is no result"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_in_a_line_and_kept(networks, run, tmp_path, text, why):
+    path, data = tmp_path / "all.json", text.encode(errors="surrogateescape")
+    path.write_bytes(data)
+    status, out, err = run(networks.main, path)
+    assert status == 1 and not out and err.startswith(f"error: {path}: {why}") and err.count("\n") == 1, err
+    assert "name another file" in err and path.read_bytes() == data
+
+
+def test_what_a_file_has_is_printed_and_errors_can_be_traced(networks, run, monkeypatch, tmp_path):
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({KEY: GOOD | {"versions": {"jax": "1"}, "small": False}}))
+    monkeypatch.setattr(networks, "compiled", None)
+    status, out, _ = run(networks.main, path, "--networks", "rmc4_18", "--targets", "tpu:v5e:2x2@16", "--debug")
+    assert status == 0 and "| rmc4_18, r2plus3d_18 | 243 |" in out
+    path.write_text("[")
+    monkeypatch.setattr(sys, "argv", ["networks.py", str(path), "--debug"])
+    with pytest.raises(UserError, match="no JSON"):
+        networks.main()
+    status, _, err = run(networks.main, tmp_path)
+    assert status == 1 and "is a folder; name a file" in err and err.count("\n") == 1
 
 
 def test_the_tables_go_between_the_marks(networks, tmp_path):
@@ -79,3 +155,60 @@ def test_targets_of_the_table(networks):
     for wrong in ("gpu:h100", "gpu:h100@0", "gpu:none@4"):
         with pytest.raises(UserError, match="gpu:h100@64|no such chip"):
             networks.split(wrong)
+
+
+@pytest.fixture
+def policies(monkeypatch):
+    """The module, whose target is this machine, and which never gets as far as compiling."""
+    from r23d_jax.compilers import programs
+
+    @contextlib.contextmanager
+    def compiling(target):
+        with hardware.trace_for(Hardware("gpu", (9, 0))):
+            yield create_mesh()
+
+    module = load("policies")
+    monkeypatch.setattr(module.targets, "quiet", lambda: None)
+    monkeypatch.setattr(programs, "compiling", compiling)
+    monkeypatch.setattr(programs, "compile_step", lambda *_: pytest.fail("nothing is compiled here"))
+    return module
+
+
+@pytest.mark.parametrize(
+    "arguments, why",
+    [
+        (["--arch", "nosuch"], "no network is called 'nosuch'"),
+        (["--layers", "1,1"], "layers=(1, 1): must be"),
+        (["--layers", "0,1,1,1"], "layers=(0, 1, 1, 1): must be"),
+        (["--layers", "many"], "layers=('many',): must hold numbers"),
+        (["--arch", "i3d", "--layers", "1,1,1,1"], "i3d: layers=(1, 1, 1, 1): not an option"),
+        (["--layers", "1,1,1,99999"], "layers=(1, 1, 1, 99999): give the number of blocks"),
+        (["--arch", "i3d", "--only", "none"], "--only 'none': there are 'as chosen', 'without formulations',"),
+        (["--target", "gpu:none"], "there is no such chip"),
+        (["--json", "."], "--json .: is a folder"),
+    ],
+)
+def test_policies_refuses_what_cannot_be_compiled_before_it_prints(policies, run, arguments, why):
+    status, out, err = run(policies.main, *arguments)
+    assert status == 1 and not out and err.startswith("error: ") and why in err and err.count("\n") == 1, err
+
+
+def test_policies_leaves_out_each_part_of_a_policy(policies):
+    fields = {field.name for field in dataclasses.fields(hardware.Policy)} - {"dtypes"}  # of the options
+    assert sorted(name for part in policies.left_out().values() for name in part) == sorted(fields)
+    assert all(hardware.Policy(**part) == hardware.Policy() for part in policies.left_out().values())
+    on_gpu, on_tpu = (policies.policies(hardware.policy_of(Hardware(*where))) for where in (("gpu", (9, 0)), ("tpu",)))
+    assert "without formulations" in on_gpu and "without formulations" not in on_tpu
+    assert on_gpu["without formulations"].statistics == "one pass" and on_gpu["none of them"] == hardware.Policy()
+
+
+def test_policies_sets_the_environment_before_jax_is_loaded():
+    code = "import sys, policies; sys.exit('jax' in sys.modules)"
+    assert not subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks").returncode
+
+
+def test_make_bench_leaves_out_what_measures_nothing_of_the_machine():
+    command = ["make", "-n", "bench", f"PYTHON={sys.executable}"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (files,) = [line for line in said.splitlines() if line.startswith("for file in")]
+    assert "benchmarks/gpu.py" in files and "networks.py" not in files and "policies.py" not in files

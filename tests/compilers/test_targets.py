@@ -42,9 +42,9 @@ def test_names(text, name, topology, platform):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("tpu:v5x:2x2", "no such chip; did you mean tpu:v5"),
+        ("tpu:v5x:2x2", "no such chip; use one of tpu:v4, tpu:v5e"),
         ("cpu", "use one of tpu:v4, tpu:v5e"),
-        ("gpu:h1000", "did you mean gpu:h100?"),
+        ("gpu:h1000", "use one of tpu:v4, .* gpu:h100"),
         ("tpu:v5e", "write the slice as 2 numbers, for example tpu:v5e:4x4"),
         ("tpu:v5e:2x2x2", "write the slice as 2 numbers"),
         ("tpu:v5e:0x4", "write the slice as 2 numbers"),
@@ -62,7 +62,7 @@ def test_names_that_are_none(text, message):
 def test_every_chip_has_plausible_facts():
     for chips in targets.CHIPS.values():
         for name, chip in chips.items():
-            assert 5e12 < chip.flops < 3e15 and 1e9 <= chip.clock < 3e9, name
+            assert all(5e12 < rate < 3e15 for rate in chip.rates.values()) and 1e9 <= chip.clock < 3e9, name
             assert 0.7 * chip.memory < chip.usable < chip.memory and 2e11 < chip.bandwidth < 1e13, name
             assert chip.most and (chip.platform == "gpu" or chip.axes in (2, 3)), name
 
@@ -135,24 +135,27 @@ def test_what_the_compiler_says_that_does_not_fit(message, needed, available):
     assert error.needed == needed and error.available == available
 
 
-STEPS = programs.Steps((), (), state=GIB, gradients=GIB // 2, batch=2**20, modules=(), stages=())
+STEPS = programs.Steps(
+    (), (), GIB, GIB // 2, waiting=3 * 2**20, evaluation_waiting=0, evaluated=1, modules=(), stages=()
+)
 V5E = targets.parse("tpu:v5e:2x2").chip
 
 
 def test_memory_of_a_program():
     compiled = programs.Compiled("", 1.0, arguments=GIB, temporaries=4 * GIB, planned=5 * GIB)
-    found = memory.figures(compiled, STEPS, V5E)
-    assert found["fits"] and found["waiting_bytes"] == 2 * 2**20
+    found = memory.figures(compiled, STEPS.waiting, V5E)
+    assert found["fits"] and found["waiting_bytes"] == 3 * 2**20
     most = memory.largest_batch(found, STEPS, 16)
-    constant, each = 1.5 * GIB, (3.5 * GIB + 2 * 2**20) / 16
+    constant, each = 1.5 * GIB, (3.5 * GIB + 3 * 2**20) / 16
     assert constant + most * each <= V5E.usable < constant + (most + 1) * each
+    assert memory.largest_batch(found, STEPS, 16, multiple=7) == most // 7 * 7 < most
     tight = programs.Compiled("", 1.0, arguments=GIB, temporaries=4 * GIB, planned=V5E.usable)
-    assert not memory.figures(tight, STEPS, V5E)["fits"], "the batches that wait need a place, too"
+    assert not memory.figures(tight, STEPS.waiting, V5E)["fits"], "the batches that wait need a place, too"
     error = programs.DoesNotFitError("Used 20.00G of 15.50G hbm")
-    found = memory.not_fitting(error, STEPS, V5E)
+    found = memory.not_fitting(error, STEPS.waiting, V5E)
     assert not found["fits"] and found["usable_bytes"] == 15.5 * GIB
     assert 0 < memory.largest_batch(found, STEPS, 64) < 64
-    assert memory.largest_batch(memory.not_fitting(programs.DoesNotFitError(""), STEPS, V5E), STEPS, 64) is None
+    assert memory.largest_batch(memory.not_fitting(programs.DoesNotFitError(""), STEPS.waiting, V5E), STEPS, 64) is None
 
 
 @pytest.mark.parametrize("most, guess, known", [(13, 13, 4), (13, 40, 4), (13, 5, 4), (0, 3, 0), (1, 1, 0), (41, 3, 1)])
@@ -169,19 +172,57 @@ def test_the_largest_batch_is_found_by_trying(most, guess, known):
 
 def test_large_batches_are_multiples_of_eight():
     assert memory.proven_largest(lambda batch: batch <= 133, 120, lambda line: None, 64) == 128
+    tried = []
+    assert memory.proven_largest(lambda batch: tried.append(batch) or batch <= 40, 20, lambda line: None, 6, 3) == 39
+    assert all(batch % 3 == 0 for batch in tried)
 
 
 def test_what_is_said():
     text = "\n".join(lines(RESULT))
-    assert "10.200 M estimated cycles a clip" in text and "ESTIMATE is 147.1 clips/s a chip, 17.0%" in text
-    assert "73 DHWNC; 1 neither cuDNN's nor fused" in text and "103 collectives (976.6 KiB), 1 of them while" in text
+    assert "10.200 M estimated cycles a clip" in text and "ESTIMATE is 147.1 clips/s a chip, " in text
+    assert "17.0% of the peak rate by the network's own 243.0 GFLOP a clip" in text
+    assert "73 DHWNC; 1 neither cuDNN's nor fused" in text
+    assert "103 collectives (976.6 KiB), 1 of them (2.0 KiB) while" in text
     assert "largest batch a chip: 51 clips, estimated" in text and "by jax 0.12, option=1" in text
-    assert text.endswith("batches waiting)") and "fits: 5.12 GiB a chip, of 15.75 GiB" in text
+    assert text.endswith("waiting beside it)") and "training: fits: 5.12 GiB a chip, of 15.75 GiB" in text
     unknown = {"compile_s": None, "temp_bytes": None, "argument_bytes": None, "fits": False, "largest_batch": None}
     *_, largest, verdict = lines(RESULT | unknown)
     assert "not known; --largest" in largest
-    assert verdict.startswith("DOES NOT FIT: at least 5.12 GiB a chip, of 15.75 GiB") and "config.remat" in verdict
+    assert (
+        verdict.startswith("training: DOES NOT FIT: at least 5.12 GiB a chip, of 15.75 GiB")
+        and "config.remat" in verdict
+    )
     assert "more than it has a chip" in lines(RESULT | unknown | {"program_bytes": None})[-1]
+
+
+def test_an_evaluation_that_does_not_fit_is_said():
+    sizes = {name: RESULT[name] for name in ("program_bytes", "waiting_bytes", "usable_bytes")}
+    failed = {"batch": 512, "compile_s": None, "temp_bytes": None, "argument_bytes": None, "fits": False}
+    *_, evaluation, training = lines(RESULT | {"evaluation": failed | sizes})
+    assert evaluation.startswith("evaluation of 512 clips a chip: DOES NOT FIT") and "eval.batch_size" in evaluation
+    assert training.startswith("training: fits")
+
+
+def test_rates_are_those_of_the_dtype():
+    t4, a100, v5e = (targets.parse(name).chip.rates for name in ("gpu:t4", "gpu:a100", "tpu:v5e:1x1"))
+    assert t4["float16"] / t4["bfloat16"] == pytest.approx(65 / 8.1) and t4["bfloat16"] == t4["float32"]
+    assert a100["bfloat16"] == a100["float16"] == 2 * a100["float32"]
+    assert v5e["float32"] == v5e["bfloat16"]
+
+
+def test_a_core_without_vector_memory_is_no_question_of_the_batch():
+    class Step:
+        def lower(self):
+            return self
+
+        def compile(self, compiler_options):
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: E1001: Ran out of memory in memory space vmem while allocating on stack. "
+                "Scoped allocation with size 512.0K and limit 64.0K exceeded scoped vmem limit by 448.0K."
+            )
+
+    with pytest.raises(UserError, match="not compiled: .*memory space vmem"):
+        programs.compile_step((Step(), ()), targets.parse("tpu:v5e:1x1"))
 
 
 def test_the_page_escapes_names_and_has_every_layer():
@@ -202,6 +243,9 @@ def test_flags_that_do_not_go_together(run):
         assert status == 1 and "--only is for measuring" in err
     status, _, err = run(benchmark.main, "--target", "tpu:v5x:2x2")
     assert status == 1 and err.count("\n") == 1 and "no such chip" in err
+    for wrong in (("--target", "tpu:v5e:2x2", "--report", "-"), ("--target", "")):
+        status, _, err = run(benchmark.main, *wrong)
+        assert status == 1 and err.count("\n") == 1 and err.startswith("error: --")
 
 
 def test_a_batch_over_chips_that_do_not_divide_it():

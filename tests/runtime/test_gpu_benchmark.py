@@ -1,5 +1,6 @@
 """`benchmarks/gpu.py`: its time, what it keeps when something fails, and what it prints. Speed is never asserted."""
 
+import io
 import itertools
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from paths import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu  # noqa: E402
-from gpu_parts import children, combinations, machine, parts  # noqa: E402
+from gpu_parts import children, combinations, machine, parts, table  # noqa: E402
 from gpu_parts.combinations import Combination  # noqa: E402
 from gpu_parts.results import AUTOTUNE, Results, restore_autotune  # noqa: E402
 
@@ -122,7 +124,7 @@ def test_the_first_call_measures_the_most_promising_of_every_network():
     assert len(set(every)) == len(every) and {len({way.arch for way in wave}) for wave in waves} == {1}
     assert [wave[0].arch for wave in waves[:2]] == ["r2plus1d_18", "r3d_18"]
     grid = {way[1:4] for way in every if way.statistics == "one pass" and way.arch == "r2plus1d_18"}
-    assert grid >= set(itertools.product(("native", "2d"), combinations.OPTIONS, (1, 8)))
+    assert grid >= set(itertools.product((combinations.CHOSEN, "2d"), combinations.OPTIONS, (1, 8)))
     assert PLAIN in waves[2] and PLAIN._replace(arch="r3d_18") in waves[3]
     assert {way.multiple for way in every if way.arch == "r3d_18"} == {1}
     assert Combination.of(json.loads(json.dumps(every[0]._asdict()))) == every[0]
@@ -174,6 +176,14 @@ def test_a_pair_that_kills_pytorch_is_left_out(monkeypatch, tmp_path):
     assert call.results.content["machine"]["torch"] == "2.11.0"
 
 
+def test_without_pytorch_its_part_says_so(monkeypatch, tmp_path):
+    processes = Processes(monkeypatch, 1)
+    call = call_of(processes, tmp_path, machine={"torch": "none"})
+    call.begin("torch")
+    parts.torch(call)
+    assert not processes.calls and "PyTorch is not installed" in json.dumps(call.results.content["failures"])
+
+
 def test_the_fastest_computes_what_the_others_do():
     ways = [way for wave in combinations.waves(("r3d_18",), 4) for way in wave][:5]
     rows = [record(way, rate) for way, rate in zip(ways, (100, 200, 300, 400, 500), strict=True)]
@@ -198,7 +208,7 @@ def test_an_earlier_call_is_continued_on_the_same_machine_alone(monkeypatch, tmp
     assert results.log.stat().st_size < 2**22
     assert restore_autotune(first, tmp_path / "again") and not restore_autotune(second, tmp_path / "again")
     assert (tmp_path / "again" / AUTOTUNE / "one.textproto").read_text() == "algorithm"
-    later = Results(second, first, minutes=4)
+    later = Results(second, table.read_results("--after", first / "gpu.json"), minutes=4)
     assert len(later.content["calls"]) == 2 and len(later.content["step"]) == 1 and not later.content["failures"]
     assert later.content["step"][0]["call"] == 1
     here = {"device": "1 x H100", "jaxlib": "0.11.2", "cudnn": "9.10.2"}
@@ -240,9 +250,51 @@ def test_results_are_printed_as_markdown(run, tmp_path):
     assert "| r2plus1d_18, 16 cores decoding in processes | 1400.0 | 2% | 0.57 |" in out
     assert "| float32 | 2.000 | 1.000 | 50.0% |" in out and "cost 20.0%" in out and "no time left: something" in out
     assert re.search(r"nhwc \| multiples of 8 .* 1500.*\n.*default \| as they are", out)  # the fastest first
-    path.write_text('{"a": 1}')
-    status, _, err = run(gpu.main, "--table", path)
-    assert status == 1 and "no results of this benchmark" in err
+    results.content["machine"] = {"torch": "2.11.0"}  # PyTorch's process added it, the machine's died
+    assert "?, driver ?, ? cores" in table.markdown(results.content)
+
+
+def damaged(folder: Path) -> dict[str, str]:
+    """What a `gpu.json` may have that is not the results of a call, by name."""
+    content = Results(folder, minutes=8).content
+    texts = {"broken": '{"calls": [', "bytes": "\udcff", "list": "[]", "another": '{"a": 1}', "null": "null"}
+    odd = {"step": [{"arch": "r3d_18"}], "machine": [], "calls": None, "left": 3, "loop": [1], "torch": [[]]}
+    return texts | {part: json.dumps(content | {part: value}) for part, value in odd.items()}
+
+
+def test_what_is_no_result_is_refused_in_a_line_and_kept(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of this process
+    for name, text in damaged(tmp_path).items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "gpu.json").write_bytes(text.encode(errors="surrogateescape"))
+        for flag, value in (("--table", folder / "gpu.json"), ("--after", folder)):
+            status, out, err = run(gpu.main, flag, value, "--out", folder)
+            assert status == 1 and not out and err.startswith(f"error: {flag} {folder / 'gpu.json'}: no results"), err
+            assert err.count("\n") == 1 and "name a gpu.json" in err
+        assert (folder / "gpu.json").read_bytes() == text.encode(errors="surrogateescape")
+    status, _, err = run(gpu.main, "--after", tmp_path / "none", "--out", tmp_path / "out")
+    assert status == 1 and err.startswith("error: --after") and "No such file" in err and err.count("\n") == 1
+
+
+def test_damaged_autotuning_results_are_named(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of this process
+    Results(tmp_path, minutes=8)
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:xz") as archive:
+        archive.add(ROOT / "benchmarks", AUTOTUNE)
+    for data in (b"no archive", whole.getvalue()[:2000]):
+        (tmp_path / "autotune.tar").write_bytes(data)
+        status, _, err = run(gpu.main, "--after", tmp_path, "--out", tmp_path / "out")
+        assert status == 1 and err.startswith(f"error: --after {tmp_path / 'autotune.tar'}: damaged"), err
+        assert err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "soon"])
+def test_a_call_has_some_minutes(run, text):
+    status, _, err = run(gpu.main, f"--minutes={text}")
+    assert status == 1 and f"--minutes: {text}: must be a number of minutes above 0" in err and err.count("\n") == 1
+    assert gpu.parse(["--minutes", "0.5"]).minutes == 0.5
 
 
 def test_nothing_that_is_missing_on_such_a_machine_is_imported():

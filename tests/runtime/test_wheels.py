@@ -83,5 +83,13 @@ def test_needs_are_followed_as_far_as_they_are_missing(run, monkeypatch, tmp_pat
     assert status == 1 and "No matching distribution" in err
 
 
+def test_a_list_that_is_no_text_is_refused(run, tmp_path):
+    path = tmp_path / "have.txt"
+    path.write_bytes(LIST.encode("utf-16"))  # as PowerShell writes it
+    status, out, err = run(wheels.main, "--have", path)
+    assert status == 1 and not out and err.startswith(f"error: --have {path}: no text in UTF-8")
+    assert err.count("\n") == 1 and "pip list" in err
+
+
 def test_here_nothing_is_missing(run):
     assert run(wheels.main)[:2] == (0, "nothing is missing\n")

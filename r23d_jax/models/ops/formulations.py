@@ -67,13 +67,15 @@ def fast_on_cpu(
 def fast_on_gpu(
     shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Strides, padding: Padding
 ) -> Formulation:
-    """Returns `native`, or `stacked_inputs` where XLA does not recognise the native one's gradient of the kernel.
+    """Returns `native`, or a 2D formulation where XLA does not recognise the native one's gradient of the kernel.
 
     With no more output frames than the kernel has, XLA takes that gradient for a forward convolution, whose kernel is
     the cotangent, channels are the batch, and batch are the channels: it transposes both, and cuDNN computes it slowly.
     """
     frames = shape[1] + sum(padding[0]) - kernel_shape[0] + 1
-    return stacked_inputs if strides == (1, 1, 1) and frames <= kernel_shape[0] else native
+    if strides != (1, 1, 1) or frames > kernel_shape[0]:
+        return native
+    return shifted if shape[1] == 1 else stacked_inputs
 
 
 @contextlib.contextmanager

@@ -50,12 +50,13 @@ class Policy:
       dtypes: names of the dtypes that networks computed in them are compiled with the options for; None for all.
       multiples: by the name of a dtype, what the number of channels between the two convolutions of a factorised one
         is padded to a multiple of, with zeros; 1 where there is none.
-      pad_clips: whether the colours of clips are padded so, too.
       statistics: how batch normalisation computes mean and variance: the variance from the differences from the mean,
         in a second pass, or, of 16-bit activations, both in one pass, from the sums of the differences from the
         running mean and of their squares.
       lanes: channels that are computed at once; layers of at most half as many are computed on pairs of frames, see
         `packing`. 0 for none.
+      unrounded_gradients: whether the gradients of kernels that are rounded to 16 bits leave their convolutions as
+        float32, and are summed over chips as that.
       whole_pixels: how frames are resampled, see `transforms.clip.resample`.
     """
 
@@ -63,9 +64,9 @@ class Policy:
     options: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
     dtypes: tuple[str, ...] | None = None
     multiples: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    pad_clips: bool = False
     statistics: Literal["two passes", "one pass"] = "two passes"
     lanes: int = 0
+    unrounded_gradients: bool = False
     whole_pixels: bool = False
 
     def pairs(self, channels: int) -> bool:
@@ -107,7 +108,16 @@ _TABLE: tuple[tuple[str, tuple[int, int] | None, Policy], ...] = (
             {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"},
         ),
     ),
-    ("tpu", None, Policy(statistics="one pass", lanes=128, multiples={"bfloat16": 8, "float32": 8})),
+    (
+        "tpu",
+        None,
+        Policy(
+            statistics="one pass",
+            lanes=128,
+            multiples={"bfloat16": 8, "float32": 8},
+            unrounded_gradients=True,
+        ),
+    ),
     ("gpu", (9, 0), _on_gpu(None, {"bfloat16": 8, "float16": 8, "float32": 4})),
     ("gpu", (8, 0), _on_gpu(("bfloat16", "float16"), {"bfloat16": 8, "float16": 8})),
     ("gpu", (7, 0), _on_gpu(("float16",), {"float16": 8})),
@@ -115,9 +125,25 @@ _TABLE: tuple[tuple[str, tuple[int, int] | None, Policy], ...] = (
     ("gpu", None, Policy()),  # an exported program, whose options are those of whoever compiles it
 )
 
-# KiB of a TPU's vector memory that one fused operation may use, by kind: half of it. XLA's default is an eighth, for
-# which it divides convolutions into more and smaller pieces.
-_VECTOR_MEMORY = {"TPU v5 lite": 65536, "TPU v6 lite": 65536}
+# KiB of a TPU's vector memory that one fused operation may use: half of it. XLA's default is an eighth, for which it
+# divides convolutions into more and smaller pieces.
+_VECTOR_MEMORY = {"xla_tpu_scoped_vmem_limit_kib": str(2**16)}
+# Larger gradients are summed over chips one by one, so that some are while others are computed: on a v5e in pieces that
+# become part of the convolutions and loops that are computed meanwhile, which XLA supports nowhere else; from v6e on
+# by the chip's SparseCores.
+_ONE_BY_ONE = {"xla_jf_crs_combiner_threshold_in_bytes": str(2**20)}
+_IN_PIECES = _ONE_BY_ONE | {
+    "xla_enable_async_all_reduce": True,
+    "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,
+    "xla_tpu_enable_async_collective_fusion_fuse_kloop_fusions": True,
+}
+_BY_SPARSE_CORES = _ONE_BY_ONE | {"xla_tpu_enable_sparse_core_collective_offload_all_reduce": True}
+# More options of a TPU's compiler by JAX's name of the device.
+_KINDS = {
+    "TPU v5 lite": _VECTOR_MEMORY | _IN_PIECES,
+    "TPU v6 lite": _VECTOR_MEMORY | _BY_SPARSE_CORES,
+    "TPU7x": _BY_SPARSE_CORES,
+}
 
 _override: contextvars.ContextVar[Policy | None] = contextvars.ContextVar("policy", default=None)
 
@@ -127,10 +153,8 @@ def policy_of(hardware: Hardware) -> Policy:
     for platform, least, policy in _TABLE:
         known = hardware.capability is not None and least is not None
         if platform == hardware.platform and (least is None or (known and hardware.capability >= least)):
-            if hardware.kind not in _VECTOR_MEMORY:
-                return policy
-            limit = {"xla_tpu_scoped_vmem_limit_kib": str(_VECTOR_MEMORY[hardware.kind])}
-            return dataclasses.replace(policy, options={**policy.options, **limit})
+            more = _KINDS.get(hardware.kind)
+            return dataclasses.replace(policy, options={**policy.options, **more}) if more else policy
     return Policy()
 
 
@@ -194,9 +218,9 @@ def compiler_options(dtype: jnp.dtype | None = None) -> dict[str, str | bool]:
 def _accepted(option: str, value: str | bool) -> bool:
     """Returns whether this jaxlib knows the option, by compiling a trivial function.
 
-    The options of all platforms are known everywhere, except those of TPUs, which only TPUs' compiler knows.
+    The options of CPUs and GPUs are known everywhere, the others only to TPUs' compiler.
     """
-    of_tpu = option.startswith("xla_tpu_")
+    of_tpu = not option.startswith(("xla_cpu_", "xla_gpu_"))
     if of_tpu and jax.default_backend() != "tpu":
         return True
     try:

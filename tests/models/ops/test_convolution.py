@@ -107,3 +107,29 @@ def test_quick_compilation_avoids_winograd():
     with formulations.quick_compilation():
         assert formulations.fast_on_cpu(*layer) is formulations.folded
     assert formulations.fast_on_cpu(*layer) is formulations.winograd.spatial
+
+
+@pytest.mark.parametrize("lanes", [0, 128])
+def test_unrounded_gradients_of_kernels(lanes):
+    """Output and input's gradient are those of rounded values, the kernel's gradient is what they give in float32."""
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((2, 4, 6, 6, 16 if lanes else 8)), jnp.bfloat16)
+    kernel = jnp.asarray(random.standard_normal((3, 3, 3, 8, 8)), jnp.float32)
+
+    def run(x, kernel, unrounded):
+        def loss(x, kernel):
+            with hardware.use(hardware.Policy(lanes=lanes, unrounded_gradients=unrounded)):
+                y = convolve(x, kernel, (1, 1, 1), SAME3)
+            return jnp.sum(y * (jnp.arange(y.size) % 7 - 3).reshape(y.shape).astype(y.dtype)), y
+
+        (dx, dkernel), y = jax.grad(loss, argnums=(0, 1), has_aux=True)(x, kernel)
+        assert dkernel.dtype == jnp.float32 and y.dtype == dx.dtype == x.dtype
+        return y, dx, dkernel
+
+    y, dx, dkernel = run(x, kernel, True)
+    y_rounded, dx_rounded, dkernel_rounded = run(x, kernel, False)
+    np.testing.assert_array_equal(y, y_rounded)
+    np.testing.assert_array_equal(dx, dx_rounded)
+    exact = run(x.astype(jnp.float32), kernel.astype(jnp.bfloat16).astype(jnp.float32), False)[2]
+    error, rounded = (float(jnp.abs(one - exact).max() / jnp.abs(exact).max()) for one in (dkernel, dkernel_rounded))
+    assert error < 1e-5 < 1e-3 < rounded

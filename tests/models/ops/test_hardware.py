@@ -53,7 +53,8 @@ def test_a_kernels_gradient_that_xla_takes_for_a_forward_convolution_is_written_
         padding = ((kernel[0] // 2,) * 2, (1, 1), (1, 1))
         return formulations.fast_on_gpu((2, frames, 7, 7, 8), (*kernel, 8, 8), strides, padding)
 
-    assert chosen(2, (3, 3, 3)) is chosen(3, (3, 1, 1)) is chosen(1, (1, 3, 3)) is formulations.stacked_inputs
+    assert chosen(2, (3, 3, 3)) is chosen(3, (3, 1, 1)) is formulations.stacked_inputs
+    assert chosen(1, (1, 3, 3)) is chosen(1, (3, 3, 3)) is formulations.shifted  # the other frames of the kernel meet 0
     assert chosen(4, (3, 3, 3)) is chosen(2, (1, 3, 3)) is chosen(4, (3, 3, 3), (2, 2, 2)) is formulations.native
 
 
@@ -71,13 +72,24 @@ def test_names_of_platforms():
     assert hardware.here().kind == jax.local_devices()[0].device_kind
 
 
-def test_a_tpu_of_known_kind_uses_more_of_its_vector_memory():
-    limit, rest = "xla_tpu_scoped_vmem_limit_kib", hardware.policy_of(Hardware("tpu"))
-    for kind in ("TPU v5 lite", "TPU v6 lite"):
+def test_options_of_a_tpu_of_known_kind():
+    limit, pieces = "xla_tpu_scoped_vmem_limit_kib", "xla_tpu_enable_async_collective_fusion_fuse_all_reduce"
+    cores, combined = (
+        "xla_tpu_enable_sparse_core_collective_offload_all_reduce",
+        "xla_jf_crs_combiner_threshold_in_bytes",
+    )
+    expected = {
+        "TPU v4": set(),
+        "TPU v5 lite": {limit, combined, pieces},  # the compiler refuses the pieces for all others
+        "TPU v5": set(),
+        "TPU v6 lite": {limit, combined, cores},
+        "TPU7x": {combined, cores},
+    }
+    rest = hardware.policy_of(Hardware("tpu"))
+    for kind, names in expected.items():
         policy = hardware.policy_of(Hardware("tpu", kind=kind))
-        assert int(policy.options[limit]) == 64 * 1024
-        assert dataclasses.replace(policy, options=rest.options) == rest
-    assert limit not in rest.options
+        assert {limit, combined, pieces, cores} & set(policy.options) == names
+        assert int(policy.options.get(limit, 2**16)) == 2**16 and dataclasses.replace(policy, options={}) == rest
 
 
 def test_contexts_nest_and_end():
@@ -90,6 +102,11 @@ def test_contexts_nest_and_end():
     with pytest.raises(ZeroDivisionError), hardware.trace_for(Hardware("gpu", (9, 0))):
         1 / 0  # noqa: B018
     assert hardware.policy() is before
+
+
+def test_on_a_tpu_gradients_are_summed_in_float32():
+    assert hardware.policy_of(Hardware("tpu")).unrounded_gradients
+    assert not any(hardware.policy_of(Hardware(name)).unrounded_gradients for name in ("cpu", "gpu"))
 
 
 def test_padded_channels():
@@ -110,7 +127,7 @@ def test_this_jaxlib_accepts_every_option_of_the_table(where):
     with hardware.trace_for(where):
         options = hardware.compiler_options()
         assert options == dict(hardware.policy().options)
-    here = {name: value for name, value in options.items() if not name.startswith("xla_tpu_")}
+    here = {name: value for name, value in options.items() if where.platform != "tpu"}
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         compiled = jax.jit(lambda x: x * 2).lower(1.0).compile(compiler_options=here)
     assert float(compiled(3.0)) == 6.0

@@ -10,7 +10,7 @@ from flax import nnx
 
 from r23d_jax import models
 from r23d_jax.models.functional import Functional, weights_of
-from r23d_jax.models.ops import formulations, hardware, packing
+from r23d_jax.models.ops import convolution, formulations, hardware, packing
 
 KERNELS = [(3, 3, 3), (1, 3, 3), (3, 1, 1), (1, 1, 1), (3, 7, 7), (5, 1, 1), (7, 3, 3)]
 # Strides, and whether the output is of pairs too, which a stride over time rules out.
@@ -71,6 +71,56 @@ def test_networks_compute_the_same_on_pairs(arch):
     for one, other in zip(jax.tree.leaves(pairs), jax.tree.leaves(usual), strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, atol=1e-3 * float(jnp.abs(other).max()))
+
+
+TPU = dataclasses.replace(hardware.policy_of(hardware.Hardware("tpu")), options={})  # those are its compiler's
+
+
+def gradients(dtype, policy, remat=False):
+    """Gradients and new statistics of a small R(2+1)D-18, computed by a policy."""
+    model = models.create(
+        "r2plus1d_18", 5, rngs=nnx.Rngs(0), width=12, layers=(1, 1, 1, 1), frames=8, dtype=jnp.dtype(dtype)
+    )
+    network = Functional(model)
+    params, stats = weights_of(model)
+    video = np.random.default_rng(0).standard_normal((4, 8, 24, 24, 3), dtype=np.float32)
+    train = network.train
+    if remat:
+        train = jax.checkpoint(train, policy=jax.checkpoint_policies.save_only_these_names(convolution.NAME))
+
+    def loss(params):
+        logits, new = train(params, stats, video, jax.random.key(0))
+        return jnp.sum(jnp.sin(logits.astype(jnp.float32))), new
+
+    with hardware.use(policy):
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+
+def assert_near(found, expected, tolerance):
+    for name, one in found.items():
+        assert one.dtype == expected[name].dtype == jnp.float32
+        error = float(jnp.linalg.norm((one - expected[name]).ravel()) / jnp.linalg.norm(expected[name].ravel()))
+        assert error <= tolerance, name
+
+
+def test_the_whole_policy_of_a_tpu_gives_the_networks_gradients_and_statistics():
+    found, expected = gradients("float32", TPU), gradients("float32", hardware.Policy())
+    for one, other in zip(found, expected, strict=True):
+        assert_near(one, other, 1e-4)
+
+
+@pytest.mark.slow
+def test_in_bfloat16_it_is_as_near_to_float32_as_the_plain_way():
+    exact, plain, found, again = (
+        gradients("float32", hardware.Policy())[0],
+        gradients("bfloat16", hardware.Policy())[0],
+        *(gradients("bfloat16", TPU, remat)[0] for remat in (False, True)),
+    )
+
+    def distance(gradients):
+        return sum(float(jnp.sum((one - exact[name]) ** 2)) for name, one in gradients.items())
+
+    assert 0 < max(distance(found), distance(again)) <= 1.5 * distance(plain)
 
 
 def test_an_odd_number_of_frames_is_computed_one_by_one():
