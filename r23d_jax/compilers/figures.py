@@ -9,8 +9,8 @@ from r23d_jax.compilers.products import products
 
 _COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _COMPUTES = ("fusion", "convolution", "dot", "custom-call", "while", "call")
-_MOVES = "parameter constant get-tuple-element tuple bitcast custom-call copy slice broadcast reshape transpose".split()
 _NO_WORK = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id")
+_MOVES = (*_NO_WORK, "custom-call", "copy", "slice", "broadcast", "reshape", "transpose")
 _UNKNOWN = 2**63 - 1  # what a TPU's compiler writes where it has not estimated
 
 

@@ -106,19 +106,29 @@ def cost(create: Callable[[], nnx.Module], clip: tuple[int, int, int, int]) -> C
     The compiler's count excludes products with zeros of the padding, and includes BatchNorm, ReLU, shortcuts and
     pooling. It is usually the lower one.
     """
+    with hardware.use(hardware.Policy()):  # as in `summarize`
+        model, traced = _traced(create, clip)
+        flops = traced.lower().cost_analysis()["flops"]
+    parameters = sum(math.prod(value.shape) for value in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    return Cost(parameters, flops / 2, sum(count for _, count in _macs(traced.jaxpr.jaxpr)))
+
+
+def nominal_macs(create: Callable[[], nnx.Module], clip: tuple[int, int, int, int]) -> int:
+    """Returns that of `cost`, without the compiler."""
+    with hardware.use(hardware.Policy()):
+        _, traced = _traced(create, clip)
+    return sum(count for _, count in _macs(traced.jaxpr.jaxpr))
+
+
+def _traced(create: Callable[[], nnx.Module], clip: tuple[int, int, int, int]) -> tuple[nnx.Module, jax.stages.Traced]:
     model = nnx.eval_shape(create)
     model.eval()
     graphdef, state = nnx.split(model)
-    video = jax.ShapeDtypeStruct((1, *clip), jnp.float32)
 
     def forward(state, video):
         return nnx.merge(graphdef, state)(video)
 
-    with hardware.use(hardware.Policy()):  # as in `summarize`
-        traced = jax.jit(forward).trace(state, video)
-        flops = traced.lower().cost_analysis()["flops"]
-    parameters = sum(math.prod(value.shape) for value in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    return Cost(parameters, flops / 2, sum(count for _, count in _macs(traced.jaxpr.jaxpr)))
+    return model, jax.jit(forward).trace(state, jax.ShapeDtypeStruct((1, *clip), jnp.float32))
 
 
 def _macs(jaxpr: Jaxpr, scope: str = "") -> Iterator[tuple[str, int]]:

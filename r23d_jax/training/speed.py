@@ -160,7 +160,7 @@ def multiply_adds(config: ConfigDict) -> int:
 
     clip = (config.clip.frames, config.clip.size, config.clip.size, len(config.clip.mean))
     arguments = _model_arguments(config)
-    return summary.cost(lambda: models.create_from_arguments(config.arch, arguments), clip).nominal_macs
+    return summary.nominal_macs(lambda: models.create_from_arguments(config.arch, arguments), clip)
 
 
 def steps(config: ConfigDict, mesh):
