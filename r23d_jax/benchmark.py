@@ -32,8 +32,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--clip", metavar="TxHxW", help="the network's input: 16x112x112")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="to compute in")
     parser.add_argument("--only", choices=PARTS, help="measure this part alone")
-    parser.add_argument("--rounds", type=positive, default=5, help="rounds of each measurement (default 5)")
-    parser.add_argument("--seconds", type=seconds, default=3, metavar="S", help="least length of a round (default 3)")
+    parser.add_argument("--rounds", type=positive, help="rounds of each measurement (default 5)")
+    parser.add_argument("--seconds", type=seconds, metavar="S", help="least length of a round (default 3)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there; - prints nothing else")
     parser.add_argument("--target", metavar="NAME", help="compile for tpu:v5e:4x4, gpu:h100, ... instead of measuring")
     parser.add_argument("--largest", action="store_true", help="with --target: find the largest batch by compiling")
@@ -42,8 +42,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     rest, overrides = configs.split_overrides(argv)
     flags = parser.parse_args(rest)
-    if flags.only if flags.target is not None else (flags.largest or flags.training_only or flags.report):
-        raise UserError("--only is for measuring; --largest, --training-only and --report for compiling with --target")
+    measuring, compiling = (flags.only, flags.rounds, flags.seconds), (flags.largest, flags.training_only, flags.report)
+    if any(measuring if flags.target is not None else compiling):
+        raise UserError("--only, --rounds, --seconds measure; --largest, --training-only, --report go with --target")
     for key, value in (("arch", flags.arch), ("batch_size", flags.batch), ("dtype", flags.dtype)):
         if value is not None:
             overrides.append(f"{key}={value}")
@@ -81,7 +82,7 @@ def main() -> int:
             records.VideoDataset.open(config.dataset.data_dir, config.dataset.name)
         except UserError as error:  # step and transfer need no data
             parts, why_not = ("step", "transfer"), f"loader not measured: {error}"
-    result = measure(config, parts, flags.rounds, flags.seconds)
+    result = measure(config, parts, flags.rounds or 5, flags.seconds or 3)
     write_result(result, [*summary_lines(result), *([why_not] if why_not else [])], flags.json)
     return 0
 

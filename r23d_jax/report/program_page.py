@@ -59,18 +59,18 @@ def _facts(result: dict[str, Any]) -> Markup:
 
 def _table(layers: list[Layer]) -> Markup:
     cycles = sum(layer.cycles for layer in layers)
-    header = ["Layer", "Direction", "M cycles a clip", "share", "GFLOP a clip", "moved a clip", "layouts", "transposes"]
+    header = ["Layer", "Direction", *(["M cycles a clip", "share"] if cycles else [])]
+    header += ["GFLOP a clip", "moved a clip", "transposes", "layouts"]
     rows = [
         [
             layer.name,
             layer.direction,
-            f"{layer.cycles / 1e6:.4f}" if cycles else "",
-            f"{layer.cycles / cycles:.1%}" if cycles else "",
+            *([f"{layer.cycles / 1e6:.4f}", f"{layer.cycles / cycles:.1%}"] if cycles else []),
             f"{layer.flops / 1e9:.3f}" if layer.flops else "",
             bytes_text(layer.bytes),
-            ", ".join(f"{count} {layout}" for layout, count in layer.layouts.items()),
             layer.transposes or "",
+            ", ".join(f"{count} {layout}" for layout, count in layer.layouts.items()),
         ]
         for layer in layers
     ]
-    return element("div", table(header, rows, numeric=(2, 3, 4, 5, 7)), class_="scroll")
+    return element("div", table(header, rows, numeric=range(2, len(header) - 1)), class_="scroll")

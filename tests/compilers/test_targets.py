@@ -234,13 +234,21 @@ def test_the_page_escapes_names_and_has_every_layer():
     )
     assert "2 NDHWC" in text and "default-src" in text and "backward" in text
     assert "Stages of the training step" in text and "Its layers" in text
+    assert "M cycles" in text and "M cycles" not in program_page.build(RESULT, [layers.Layer("fc", "forward", flops=1)])
     assert "Stages of" not in program_page.build(RESULT | {"compile_s": None}, [])
 
 
 def test_flags_that_do_not_go_together(run):
-    for flags in (("--largest",), ("--report", "a.html"), ("--target", "gpu:h100", "--only", "step")):
+    to_target = ("--target", "gpu:h100")
+    for flags in (
+        ("--largest",),
+        ("--report", "a.html"),
+        (*to_target, "--only", "step"),
+        (*to_target, "--rounds", "2"),
+        (*to_target, "--seconds", "1"),
+    ):
         status, _, err = run(benchmark.main, *flags)
-        assert status == 1 and "--only is for measuring" in err
+        assert status == 1 and "--only, --rounds, --seconds measure; --largest" in err
     status, _, err = run(benchmark.main, "--target", "tpu:v5x:2x2")
     assert status == 1 and err.count("\n") == 1 and "no such chip" in err
     for wrong in (("--target", "tpu:v5e:2x2", "--report", "-"), ("--target", "")):

@@ -136,6 +136,9 @@ _IN_PIECES = _ONE_BY_ONE | {
     "xla_enable_async_all_reduce": True,
     "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,
     "xla_tpu_enable_async_collective_fusion_fuse_kloop_fusions": True,
+    # From a fifth of the chip's memory on the scheduler prefers what frees memory to what overlaps. Otherwise it puts
+    # off gradients of kernels, and keeps their activations.
+    "xla_tpu_scheduler_percent_shared_memory_limit": "20",
 }
 _BY_SPARSE_CORES = _ONE_BY_ONE | {"xla_tpu_enable_sparse_core_collective_offload_all_reduce": True}
 # More options of a TPU's compiler by JAX's name of the device.

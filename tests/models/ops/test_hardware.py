@@ -78,9 +78,10 @@ def test_options_of_a_tpu_of_known_kind():
         "xla_tpu_enable_sparse_core_collective_offload_all_reduce",
         "xla_jf_crs_combiner_threshold_in_bytes",
     )
+    memory = "xla_tpu_scheduler_percent_shared_memory_limit"
     expected = {
         "TPU v4": set(),
-        "TPU v5 lite": {limit, combined, pieces},  # the compiler refuses the pieces for all others
+        "TPU v5 lite": {limit, combined, pieces, memory},  # the compiler refuses the pieces for all others
         "TPU v5": set(),
         "TPU v6 lite": {limit, combined, cores},
         "TPU7x": {combined, cores},
@@ -88,7 +89,7 @@ def test_options_of_a_tpu_of_known_kind():
     rest = hardware.policy_of(Hardware("tpu"))
     for kind, names in expected.items():
         policy = hardware.policy_of(Hardware("tpu", kind=kind))
-        assert {limit, combined, pieces, cores} & set(policy.options) == names
+        assert {limit, combined, pieces, memory, cores} & set(policy.options) == names
         assert int(policy.options.get(limit, 2**16)) == 2**16 and dataclasses.replace(policy, options={}) == rest
 
 
