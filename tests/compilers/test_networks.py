@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
@@ -18,19 +17,16 @@ from r23d_jax.models.ops import hardware
 from r23d_jax.models.ops.hardware import Hardware
 from r23d_jax.runtime.mesh import create_mesh
 
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+import networks as table_of_networks  # noqa: E402
+import policies as parts_of_policies  # noqa: E402
 
 
 @pytest.fixture
 def networks(monkeypatch):
-    module = load("networks")
     monkeypatch.setattr(measure, "versions", lambda target: {"jax": "1"})
-    return module
+    return table_of_networks
 
 
 def flags(**changed):
@@ -167,11 +163,10 @@ def policies(monkeypatch):
         with hardware.trace_for(Hardware("gpu", (9, 0))):
             yield create_mesh()
 
-    module = load("policies")
-    monkeypatch.setattr(module.targets, "quiet", lambda: None)
+    monkeypatch.setattr(parts_of_policies.targets, "quiet", lambda: None)
     monkeypatch.setattr(programs, "compiling", compiling)
     monkeypatch.setattr(programs, "compile_step", lambda *_: pytest.fail("nothing is compiled here"))
-    return module
+    return parts_of_policies
 
 
 @pytest.mark.parametrize(
