@@ -57,8 +57,8 @@ test-slow: lint $(VENV)/cuda
 	$(RUN) -m pytest -m slow
 
 bench: $(VENV)/.tests
-	# networks.py and policies.py measure nothing of this machine, and compile for hours.
-	for file in $(filter-out benchmarks/networks.py benchmarks/policies.py,$(wildcard benchmarks/*.py)); do \
+	# Not these: they measure nothing of this machine, and compile for hours; are for a GPU; or need to be told for what.
+	for file in $(filter-out $(addprefix benchmarks/,networks.py policies.py gpu.py wheels.py),$(wildcard benchmarks/*.py)); do \
 	  PYTHONPATH=. $(RUN) $$file || exit 1; done
 
 # After a change of requirements.in.

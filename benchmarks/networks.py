@@ -32,6 +32,7 @@ from r23d_jax.runtime.text import bytes_text  # noqa: E402
 
 TARGETS = ("tpu:v5e:2x2@16", "tpu:v6e:2x2@16", "gpu:h100@64")
 BEGIN, END = "<!-- benchmarks/networks.py writes from here -->", "<!-- to here -->"
+SMALL = " small"
 SHALLOW = "--config.model.layers=1,1,1,1"
 _SMALL = ("--clip", "4x16x16", "--config.clip.resize=18,24")
 _SMALLER = {"width": "--config.model.width=8", "layers": SHALLOW}
@@ -113,7 +114,7 @@ def fill(results: dict[str, Any], path: Path, flags: argparse.Namespace) -> None
         text, batch = split(where)
         found = {"versions": versions(targets.parse(text)), "small": flags.small}
         for name in flags.networks or canonical_names():
-            key = f"{name} {where}"
+            key = f"{name} {table_name(where, flags.small)}"
             known = results.get(key, {})
             final = "error" not in known or "refused" in known
             if not flags.again and final and known.items() >= found.items():
@@ -123,6 +124,11 @@ def fill(results: dict[str, Any], path: Path, flags: argparse.Namespace) -> None
             results[key] = result | found | {"arch": name, "target": text, "batch": batch}
             write_json(path, results)
             print(f"{key}: {result.get('error') or summary(result)}", flush=True)
+
+
+def table_name(where: str, small: bool) -> str:
+    """Returns the name of the table of a target, with its clips a chip, and of a size."""
+    return where + SMALL * small
 
 
 def split(where: str) -> tuple[str, int]:
@@ -143,22 +149,29 @@ def summary(result: dict[str, Any]) -> str:
     return f"{estimate}{bytes_text(result['temp_bytes'])} temporaries, compiled in {result['compile_s']:.0f} s"
 
 
-def tables(results: dict[str, Any], where: str) -> list[str]:
-    """Returns the lines of one target's table, and of what failed."""
-    text, batch = split(where)
-    rows = [one for key, one in sorted(results.items()) if key.endswith(f" {where}")]
+def tables(results: dict[str, Any], name: str) -> list[str]:
+    """Returns the lines of one target's table, one for each set of versions, and of what failed."""
+    text, batch = split(name.removesuffix(SMALL))
+    rows = [one for key, one in sorted(results.items()) if key.partition(" ")[2] == name]
     if not rows:
         return []
     estimated = text.startswith("tpu:")
-    header = ["network", "GFLOP a clip"]
-    header += ["M cycles a clip", "clips/s a chip, if that holds", "of the peak rate"] if estimated else ["layouts"]
-    header += ["temporaries", "largest batch, estimated", "all-reduces", "transposes", "compiled in"]
-    made = [cells(one, estimated) for one in rows if one.get("compile_s")]
-    versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
-    lines = [f"### {text}, {batch} clips a chip", "", f"bfloat16, {versions}.", ""]
-    lines += markdown_table(header, made, [name for name in header if name not in ("network", "layouts")])
+    header = ["network", "its own GFLOP a clip"]
+    header += [f"estimated {what}" for what in ("M cycles a clip", "clips/s a chip", "share of the peak rate")]
+    header = header if estimated else [*header[:2], "layouts"]
+    header += ["temporaries", "largest batch, estimated", "collectives", "transposes", "compiled in"]
+    lines = [f"### {text}, {batch} clips a chip{', small networks' * name.endswith(SMALL)}", ""]
+    made: dict[str, list[list[str]]] = {}
+    for one in rows:
+        versions = ", ".join(f"{package} {version}" for package, version in one["versions"].items())
+        if one.get("compile_s"):
+            about = f"Training step, clips of {one['clip']}, bfloat16; {versions}; not run."
+            made.setdefault(about, []).append(cells(one, estimated))
+    for about, table in made.items():
+        numbers = [column for column in header if column not in ("network", "layouts")]
+        lines += [about, "", *markdown_table(header, table, numbers), ""]
     failed = [f"- {one['arch']}: {one.get('error', 'does not fit')}" for one in rows if not one.get("compile_s")]
-    return [*lines, "", *failed, *([""] if failed else [])]
+    return [*lines, *failed, *([""] if failed else [])]
 
 
 def cells(one: dict[str, Any], estimated: bool) -> list[str]:
@@ -204,13 +217,16 @@ def main() -> int:
     parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
     flags = parser.parse_args()
     check_output("FILE", str(flags.file))
+    if flags.small and flags.docs:
+        raise UserError("--docs: the tables there are of whole networks; leave out --small")
     results = read_results(flags.file)
     fill(results, flags.file, flags)
-    lines = [line for where in flags.targets for line in tables(results, where)]
+    names = [table_name(where, flags.small) for where in flags.targets]
+    lines = [line for name in names for line in tables(results, name)]
     if flags.docs:
         insert(flags.docs, lines)
     print("\n".join(lines))
-    asked = [f"{name} {where}" for where in flags.targets for name in flags.networks or canonical_names()]
+    asked = [f"{arch} {name}" for name in names for arch in flags.networks or canonical_names()]
     return 1 if any("error" in results[key] for key in asked) else 0
 
 

@@ -1,16 +1,18 @@
 """What each part of a hardware's policy is worth, as that hardware's compiler sees it.
 
     python benchmarks/policies.py [--target tpu:v5e:1x1] [--arch r2plus1d_18] [--batch 16] [--dtype bfloat16]
-                                  [--layers 1,1,1,1] [--only NAME ...] [--json FILE]
+                                  [--layers 1,1,1,1] [--only NAME ...] [--with OPTION=VALUE ...] [--json FILE]
 
 Compiles the training step of a network for hardware that is not there: with the policy of the table in
 `r23d_jax/models/ops/hardware.py`, with each of its parts left out, and with none of them. Nothing is run. For a TPU the
-figure to compare is the compiler's estimate of cycles a clip; for a GPU, which has none, transposes and bytes.
+figure to compare is the compiler's estimate of cycles a clip; for a GPU, which has none, transposes and bytes. Every
+`--with` is one more policy: as chosen, but with these options of the compiler; OPTION= leaves one to XLA's default.
 """
 
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,29 @@ def left_out() -> dict[str, dict[str, Any]]:
     }
 
 
-def policies(chosen: Any) -> dict[str, Any]:
-    """Returns the policies to compile by, by name; parts that the chosen one lacks are not left out of it."""
+def policies(chosen: Any, changes: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+    """Returns the policies to compile by, by name; parts that the chosen one lacks are not left out of it.
+
+    Args:
+      chosen: a `hardware.Policy`.
+      changes: lists of "OPTION=VALUE", each for a policy of its own.
+
+    Raises:
+      UserError: one is written otherwise.
+    """
     made = {"as chosen": chosen}
     for part, without in left_out().items():
         other = dataclasses.replace(chosen, **without)
         if other != chosen:
             made[f"without {part}"] = other
-    return {**made, "none of them": type(chosen)()}
+    made["none of them"] = type(chosen)()
+    for words in changes:
+        if wrong := [word for word in words if not word.partition("=")[0] or "=" not in word]:
+            raise UserError(f"--with {wrong[0]}: write OPTION=VALUE")
+        options = chosen.options | dict(word.split("=", 1) for word in words)
+        options = {name: value for name, value in options.items() if value != ""}
+        made[f"with {' '.join(words)}"] = dataclasses.replace(chosen, options=options)
+    return made
 
 
 def main() -> int:
@@ -58,6 +75,15 @@ def main() -> int:
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--layers", default="", help="blocks of each stage, for example 1,1,1,1; default the network's")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of these policies, for example 'as chosen'")
+    parser.add_argument(
+        "--with",
+        action="append",
+        nargs="+",
+        default=[],
+        dest="changes",
+        metavar="OPTION=VALUE",
+        help="one more policy, with these options of the compiler",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
     flags = parser.parse_args()
@@ -65,7 +91,7 @@ def main() -> int:
     check_output("--json", flags.json and str(flags.json))
     targets.quiet()  # before JAX is loaded
     from r23d_jax import models
-    from r23d_jax.compilers import figures, hlo, programs
+    from r23d_jax.compilers import figures, hlo, measure, programs
     from r23d_jax.models.ops import hardware
 
     models.canonical(flags.arch)
@@ -74,17 +100,21 @@ def main() -> int:
         overrides = [f"arch={flags.arch}", f"batch_size={flags.batch * mesh.size}", f"dtype={flags.dtype}"]
         config = configs.load("common", overrides + ([f"model.layers={flags.layers}"] if flags.layers else []))
         programs.steps(config, mesh)  # an error if the network cannot have these layers
-        every = policies(hardware.policy())
+        every = policies(hardware.policy(), flags.changes)
         if unknown := set(flags.only or ()) - set(every):
             raise UserError(f"--only {unknown.pop()!r}: there are {', '.join(map(repr, every))}")
-        print(f"{flags.arch}, {flags.batch} clips on each chip, {flags.dtype}, compiled for {flags.target}, not run\n")
+        by = ", ".join(f"{name} {version}" for name, version in measure.versions(target).items())
+        print(
+            f"{flags.arch}, {flags.batch} clips of 16x112x112 on each chip, {flags.dtype}, compiled for "
+            f"{flags.target} by {by}, not run\n"
+        )
         print(
             "| policy | M cycles a clip (estimate) | convolutions | traffic a clip | temporaries | transposes | copies "
-            "| all-reduces | compiled in, s |"
+            "| collectives | of them overlapped | compiled in, s |"
         )
-        print("|---|---|---|---|---|---|---|---|---|")
+        print("|---|---|---|---|---|---|---|---|---|---|")
         for name, policy in every.items():
-            if flags.only and name not in flags.only:
+            if flags.only and name not in flags.only and not name.startswith("with "):
                 continue
             with hardware.use(policy):
                 step = programs.compile_step(programs.steps(config, mesh).training, target)
@@ -97,17 +127,21 @@ def main() -> int:
                 "temp_bytes": step.temporaries,
                 "compile_s": step.seconds,
             }
-            cycles = f"{result['cycles'] / flags.batch / 1e6:.2f}" if result["cycles"] else ""
-            layouts = ", ".join(f"{count} {layout}" for layout, count in result["convolutions"].items())
-            transposes, copies = (
-                f"{result[kind]['count']} ({bytes_text(result[kind]['bytes'])})" for kind in ("transposes", "copies")
-            )
-            traffic = bytes_text(result["bytes"] // flags.batch)
-            print(
-                f"| {name} | {cycles} | {layouts} | {traffic} | {bytes_text(step.temporaries)} | {transposes} "
-                f"| {copies} | {result['collectives']['count']} | {step.seconds:.0f} |",
-                flush=True,
-            )
+            between = result["collectives"]
+            cells = [
+                name,
+                f"{result['cycles'] / flags.batch / 1e6:.2f}" if result["cycles"] else "",
+                ", ".join(f"{count} {layout}" for layout, count in result["convolutions"].items()),
+                bytes_text(result["bytes"] // flags.batch),
+                bytes_text(step.temporaries),
+                *(
+                    f"{result[kind]['count']} ({bytes_text(result[kind]['bytes'])})"
+                    for kind in ("transposes", "copies", "collectives")
+                ),
+                f"{between['overlapped']} ({bytes_text(between['overlapped_bytes'])})",
+                f"{step.seconds:.0f}",
+            ]
+            print(f"| {' | '.join(cells)} |", flush=True)
             if flags.json:
                 write_json(flags.json, found)
     return 0

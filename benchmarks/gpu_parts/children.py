@@ -50,6 +50,12 @@ class Reporter:
         os._exit(1)
 
 
+def _with_cpu() -> dict[str, str]:
+    """Returns the variable that has JAX see the CPU, too, on which fresh weights are made, if one leaves it out."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return {"JAX_PLATFORMS": f"{platforms},cpu"} if platforms and "cpu" not in platforms.split(",") else {}
+
+
 def events(
     module: str, settings: dict[str, Any], seconds: float, log: Path, environment: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
@@ -69,7 +75,7 @@ def events(
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, **_with_cpu(), **environment, "PYTHONPATH": os.pathsep.join(paths)},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

@@ -13,6 +13,7 @@ from gpu_parts import sizes
 from gpu_parts.children import Reporter
 from gpu_parts.timing import rates
 from r23d_jax.compilers import gpu_target
+from r23d_jax.models.ops import hardware
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "torchvision", "triton")
 
@@ -23,6 +24,7 @@ def versions() -> dict[str, Any]:
     found = {
         "device": f"{jax.device_count()} x {device.device_kind}",
         "backend": jax.default_backend(),
+        "capability": hardware.here().capability,
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }

@@ -63,7 +63,9 @@ def layers(program: Program, modules: Iterable[str], stages: Sequence[str], batc
         layer.cycles += cycles * times / batch
         layer.bytes += size * times / batch
         layer.flops += sum(product.flops for _, product in inner) * times / batch
-        layer.layouts.update({product.layout: times for _, product in inner if product.kind == "convolution"})
+        for _, product in inner:
+            if product.kind == "convolution":
+                layer.layouts[product.layout] += times
         layer.transposes += times * (figures.moves(program, computation, instruction)[0] == "transposes")
     depth = {name: index for index, name in enumerate((*stages, OTHER, UNNAMED))}
 

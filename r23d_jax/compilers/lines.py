@@ -21,9 +21,11 @@ def lines(result: dict[str, Any]) -> list[str]:
     options = {**result["options"], **result["environment"]}
     made.append(f"by {versions}" + "".join(f", {name}={value}" for name, value in options.items()))
     made.append(largest_line(result))
+    whole = result["memory_is"] == "whole"
     if evaluation:
-        made.append(f"evaluation of {evaluation['batch']} clips a chip: {memory_line(evaluation, _FEWER_EVALUATED)}")
-    return [*made, f"training: {memory_line(result, _FEWER)}"]
+        said = memory_line(evaluation, whole, _FEWER_EVALUATED)
+        made.append(f"evaluation of {evaluation['batch']} clips a chip: {said}")
+    return [*made, f"training: {memory_line(result, whole, _FEWER)}"]
 
 
 def step_lines(name: str, found: dict[str, Any], own: float) -> list[str]:
@@ -56,21 +58,28 @@ def step_lines(name: str, found: dict[str, Any], own: float) -> list[str]:
     return made
 
 
+_BUT = " but for cuDNN's workspaces"
 _FEWER = "use fewer clips a chip, config.remat or config.accumulate"
 _FEWER_EVALUATED = "set config.eval.batch_size (of all chips) to less"
 
 
-def memory_line(result: dict[str, Any], advice: str) -> str:
-    """Returns the line that says whether a step fits in a chip, and what to do if not."""
+def memory_line(result: dict[str, Any], whole: bool, advice: str) -> str:
+    """Returns the line that says whether a step fits in a chip, and what to do if not.
+
+    Args:
+      result: of a step.
+      whole: whether its memory is all that it needs, or a lower bound.
+      advice: what to do if it does not fit.
+    """
     usable = f"{bytes_text(result['usable_bytes'])} that a program can have"
     needed = result["program_bytes"]
     total = "more than it has" if needed is None else bytes_text(needed + result["waiting_bytes"])
+    if needed is not None and not (whole and result["temp_bytes"] is not None):
+        total = f"at least {total}"
     if not result["fits"]:
-        least = "" if result["temp_bytes"] is not None else "at least "
-        size = total if needed is None else least + total
-        return f"DOES NOT FIT: {size} a chip, of {usable}; {advice}"
+        return f"DOES NOT FIT: {total} a chip, of {usable}; {advice}"
     return (
-        f"fits: {total} a chip, of {usable} ({bytes_text(result['argument_bytes'])} arguments, "
+        f"fits{'' if whole else _BUT}: {total} a chip, of {usable} ({bytes_text(result['argument_bytes'])} arguments, "
         f"{bytes_text(result['temp_bytes'])} temporaries, {bytes_text(result['waiting_bytes'])} waiting beside it)"
     )
 
@@ -81,4 +90,5 @@ def largest_line(result: dict[str, Any]) -> str:
     if largest is None:
         return "largest batch: not known; --largest finds it by compiling"
     hint = "" if how == "proven" else " from this compilation's memory; --largest proves one by compiling"
-    return f"largest batch a chip: {largest} clips, {how}{hint}"
+    but = "" if result["memory_is"] == "whole" else _BUT
+    return f"largest batch a chip: {largest} clips{but}, {how}{hint}"

@@ -88,6 +88,7 @@ def _about(config: ConfigDict, target: Target, chips: int, batch: int) -> dict[s
         "dtype": config.dtype,
         "chips": chips,
         "peak_flops": target.chip.rates[config.dtype],
+        "memory_is": "whole" if target.chip.platform == "tpu" else "lower bound",
         "versions": versions(target),
         "options": programs.options(target, config.dtype),
         "environment": {name: value for name, value in variables.items() if value},

@@ -41,7 +41,8 @@ def build(result: dict[str, Any], layers: list[Layer]) -> str:
 def _facts(result: dict[str, Any]) -> Markup:
     facts = {"Chips": result["chips"], "Clips a chip": result["batch"]}
     if result["largest_batch"] is not None:
-        facts[f"Largest batch, {result['largest_batch_is']}"] = result["largest_batch"]
+        bound = "" if result["memory_is"] == "whole" else "at most, "
+        facts[f"Largest batch, {bound}{result['largest_batch_is']}"] = result["largest_batch"]
     if result["compile_s"] is not None:
         facts["GFLOP a clip"] = f"{result['flops_per_clip'] / 1e9:.1f}"
         facts["Transposes"] = result["transposes"]["count"]
@@ -59,7 +60,7 @@ def _facts(result: dict[str, Any]) -> Markup:
 
 def _table(layers: list[Layer]) -> Markup:
     cycles = sum(layer.cycles for layer in layers)
-    header = ["Layer", "Direction", *(["M cycles a clip", "share"] if cycles else [])]
+    header = ["Layer", "Direction", *(["estimated M cycles a clip", "share of them"] if cycles else [])]
     header += ["GFLOP a clip", "moved a clip", "transposes", "layouts"]
     rows = [
         [

@@ -234,3 +234,9 @@ def test_layers_by_depth_forward_before_backward(tpu, gpu):
     assert forward.transposes == 1 and forward.layouts == {"NCDHW": 1}
     assert backward.direction == "backward" and sum(backward.layouts.values()) == 2
     assert other.name == layers.UNNAMED
+
+
+def test_every_convolution_of_a_fusion_counts(tpu, monkeypatch):
+    modules, stages = ["layer1.0.conv1.0"], ("layer1",)
+    monkeypatch.setattr(layers, "products", lambda *place: [one for one in products(*place) for _ in range(2)])
+    assert {"DHWNC": 2} in [layer.layouts for layer in layers.layers(tpu, modules, stages, 2)]

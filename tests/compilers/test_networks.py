@@ -53,8 +53,21 @@ def test_what_is_there_is_not_compiled_again(networks, monkeypatch, tmp_path, ca
     networks.fill(results, path, flags(networks=["rmc4_18"]))
     assert len(ran) == 5
     text = "\n".join(networks.tables(results, "tpu:v5e:2x2@16"))
+    assert "\nTraining step, clips of 16x112x112, bfloat16; jax 2; not run.\n" in text and "estimated clips/s" in text
+    assert "v5e:2x2, 16 clips a chip, small networks" in networks.tables(results, "tpu:v5e:2x2@16 small")[0]
     assert "| rmc4_18, r2plus3d_18 | 243 | 10.20 | 147 | 17% | 4.00 GiB | 51 | 103 | 2 | 60 s |" in text
     assert "- i3d: status 1: why" in text and networks.tables(results, "gpu:h100@64") == []
+
+
+def test_what_other_versions_compiled_has_a_table_of_its_own(networks):
+    results = {KEY: GOOD | {"versions": {"jax": "1"}}, KEY.replace("rmc4", "r3d"): GOOD | {"versions": {"jax": "2"}}}
+    text = "\n".join(networks.tables(results, "tpu:v5e:2x2@16"))
+    assert text.count("| network |") == 2 and text.count("### ") == 1 and "jax 1;" in text and "jax 2;" in text
+
+
+def test_small_networks_are_no_part_of_the_docs(networks, run, tmp_path):
+    status, out, err = run(networks.main, tmp_path / "all.json", "--small", "--docs", tmp_path / "page.md")
+    assert (status, out) == (1, "") and "leave out --small" in err and not list(tmp_path.iterdir())
 
 
 def test_small_networks_are_thin_where_they_can_be(networks):
@@ -178,6 +191,7 @@ def policies(monkeypatch):
         (["--layers", "many"], "layers=('many',): must hold numbers"),
         (["--arch", "i3d", "--layers", "1,1,1,1"], "i3d: layers=(1, 1, 1, 1): not an option"),
         (["--layers", "1,1,1,99999"], "layers=(1, 1, 1, 99999): give the number of blocks"),
+        (["--arch", "i3d", "--with", "a=1", "b"], "--with b: write OPTION=VALUE"),
         (["--arch", "i3d", "--only", "none"], "--only 'none': there are 'as chosen', 'without formulations',"),
         (["--target", "gpu:none"], "there is no such chip"),
         (["--json", "."], "--json .: is a folder"),
@@ -194,6 +208,10 @@ def test_policies_leaves_out_each_part_of_a_policy(policies):
     assert all(hardware.Policy(**part) == hardware.Policy() for part in policies.left_out().values())
     on_gpu, on_tpu = (policies.policies(hardware.policy_of(Hardware(*where))) for where in (("gpu", (9, 0)), ("tpu",)))
     assert "without formulations" in on_gpu and "without formulations" not in on_tpu
+    chosen = hardware.Policy(options={"a": "1", "b": True})
+    changed = policies.policies(chosen, [["a=", "c=2"], ["a=x=y"]])
+    assert changed["with a= c=2"].options == {"b": True, "c": "2"}
+    assert changed["with a=x=y"].options == {"a": "x=y", "b": True} and chosen.options["a"] == "1"
     assert on_gpu["without formulations"].statistics == "one pass" and on_gpu["none of them"] == hardware.Policy()
 
 
@@ -202,8 +220,9 @@ def test_policies_sets_the_environment_before_jax_is_loaded():
     assert not subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks").returncode
 
 
-def test_make_bench_leaves_out_what_measures_nothing_of_the_machine():
+def test_make_bench_leaves_out_what_measures_nothing_of_any_machine():
     command = ["make", "-n", "bench", f"PYTHON={sys.executable}"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (files,) = [line for line in said.splitlines() if line.startswith("for file in")]
-    assert "benchmarks/gpu.py" in files and "networks.py" not in files and "policies.py" not in files
+    assert "benchmarks/loader.py" in files
+    assert not any(name in files for name in ("networks.py", "policies.py", "gpu.py", "wheels.py"))

@@ -195,6 +195,15 @@ def test_what_is_said():
     assert "more than it has a chip" in lines(RESULT | unknown | {"program_bytes": None})[-1]
 
 
+def test_what_a_gpu_needs_is_a_lower_bound():
+    bound = RESULT | {"target": "gpu:h100", "memory_is": "lower bound", "fits": True}
+    *_, largest, verdict = lines(bound)
+    assert largest.startswith("largest batch a chip: 51 clips but for cuDNN's workspaces, estimated")
+    assert verdict.startswith("training: fits but for cuDNN's workspaces: at least 5.12 GiB a chip")
+    assert "DOES NOT FIT: at least 5.12 GiB" in lines(bound | {"fits": False})[-1]
+    assert "Largest batch, at most, estimated" in program_page.build(bound, [])
+
+
 def test_an_evaluation_that_does_not_fit_is_said():
     sizes = {name: RESULT[name] for name in ("program_bytes", "waiting_bytes", "usable_bytes")}
     failed = {"batch": 512, "compile_s": None, "temp_bytes": None, "argument_bytes": None, "fits": False}
@@ -234,7 +243,8 @@ def test_the_page_escapes_names_and_has_every_layer():
     )
     assert "2 NDHWC" in text and "default-src" in text and "backward" in text
     assert "Stages of the training step" in text and "Its layers" in text
-    assert "M cycles" in text and "M cycles" not in program_page.build(RESULT, [layers.Layer("fc", "forward", flops=1)])
+    on_gpu = program_page.build(RESULT, [layers.Layer("fc", "forward", flops=1)])
+    assert "estimated M cycles" in text and "M cycles" not in on_gpu
     assert "Stages of" not in program_page.build(RESULT | {"compile_s": None}, [])
 
 

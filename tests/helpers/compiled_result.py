@@ -8,6 +8,7 @@ RESULT = {
     "clip": "16x112x112",
     "dtype": "bfloat16",
     "chips": 4,
+    "memory_is": "whole",
     "versions": {"jax": "0.12"},
     "options": {"option": "1"},
     "environment": {},

@@ -429,26 +429,31 @@ def test_frozen_batch_norm_uses_and_keeps_its_statistics_in_training():
     assert np.all(norm.mean[...] == 1) and np.all(norm.var[...] == 1)
 
 
-@pytest.mark.parametrize("statistics", ["one pass", "two passes"])
-def test_batch_norms_written_gradient_is_the_derived_one(statistics):
+@pytest.mark.parametrize(
+    "statistics, dtype, tolerance", [("two passes", "float32", 1e-4), ("one pass", "bfloat16", 0.02)]
+)
+def test_batch_norms_written_gradient_is_the_derived_one(statistics, dtype, tolerance):
     random = np.random.default_rng(0)
-    x, dy = (random.standard_normal((3, 2, 4, 4, 5), dtype=np.float32) for _ in range(2))
+    x, dy = (jnp.asarray(random.standard_normal((3, 2, 4, 4, 5)), dtype) for _ in range(2))
     scale, bias = random.uniform(0.5, 2, 5).astype(np.float32), random.standard_normal(5, dtype=np.float32)
 
     def derived(x, scale, bias):
+        x = x.astype(jnp.float32)
         mean, var = jnp.mean(x, (0, 1, 2, 3)), jnp.var(x, (0, 1, 2, 3))
         return jnp.sum(dy * ((x - mean) / jnp.sqrt(var + 1e-3) * scale + bias))
 
     def ours(x, scale, bias):
         norm = BatchNorm(5, epsilon=1e-3)
-        norm.scale, norm.bias = nnx.Param(scale), nnx.Param(bias)
+        norm.scale, norm.bias, norm.mean[...] = nnx.Param(scale), nnx.Param(bias), jnp.full(5, 0.5)
         with hardware.use(hardware.Policy(statistics=statistics)):
-            return jnp.sum(dy * norm(x))
+            return jnp.sum((dy * norm(x)).astype(jnp.float32))
 
     for one, other in zip(
         jax.grad(ours, (0, 1, 2))(x, scale, bias), jax.grad(derived, (0, 1, 2))(x, scale, bias), strict=True
     ):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        assert one.dtype == other.dtype
+        one, other = (np.asarray(gradient, np.float32) for gradient in (one, other))
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("window, strides", [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2))])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,22 @@ def test_an_earlier_call_is_continued_on_the_same_machine_alone(monkeypatch, tmp
     call.begin("machine")
     with pytest.raises(UserError, match="had device 1 x H200"):
         parts.machine(call)
+
+
+@pytest.mark.parametrize("capability", [None, [7, 5], [8, 0]])
+def test_a_gpu_without_bfloat16_is_refused(monkeypatch, tmp_path, capability):
+    here = {"device": "1 x Tesla T4", "capability": capability}
+    processes = Processes(monkeypatch, 1, lambda *_: [{"record": here}, {"done": True}])
+    call = call_of(processes, tmp_path)
+    call.begin("machine")
+    with pytest.raises(UserError, match="T4: older than Ampere") if capability == [7, 5] else nullcontext():
+        parts.machine(call)
+
+
+def test_children_see_the_cpu(monkeypatch):
+    for platforms, added in (("cuda", {"JAX_PLATFORMS": "cuda,cpu"}), ("cuda,cpu", {}), ("", {})):
+        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+        assert children._with_cpu() == added
 
 
 def test_versions_that_compute_wrongly_or_slowly_are_named():

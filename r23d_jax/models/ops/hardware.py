@@ -205,7 +205,7 @@ def trace_for(hardware: Hardware | str) -> contextlib.AbstractContextManager[Non
 def compiler_options(dtype: jnp.dtype | None = None) -> dict[str, str | bool]:
     """Returns the policy's options for `jax.jit(..., compiler_options=...)` or `.compile(compiler_options=...)`.
 
-    Leaves out those that XLA_FLAGS sets or jaxlib does not know.
+    Leaves out those that XLA_FLAGS sets or jaxlib does not know. Those of a TPU are all taken where there is none.
 
     Args:
       dtype: that the network computes in; None for the options of all dtypes.

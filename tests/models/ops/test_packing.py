@@ -10,6 +10,7 @@ from flax import nnx
 
 from r23d_jax import models
 from r23d_jax.models.functional import Functional, weights_of
+from r23d_jax.models.layers import BatchNorm
 from r23d_jax.models.ops import convolution, formulations, hardware, packing
 
 KERNELS = [(3, 3, 3), (1, 3, 3), (3, 1, 1), (1, 1, 1), (3, 7, 7), (5, 1, 1), (7, 3, 3)]
@@ -71,6 +72,28 @@ def test_networks_compute_the_same_on_pairs(arch):
     for one, other in zip(jax.tree.leaves(pairs), jax.tree.leaves(usual), strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, atol=1e-3 * float(jnp.abs(other).max()))
+
+
+def test_batch_norm_of_pairs_in_one_pass_is_that_of_frames():
+    random = np.random.default_rng(0)
+    x, dy = (jnp.asarray(random.standard_normal((2, 4, 3, 3, 6)) + 1, "bfloat16") for _ in range(2))
+
+    def compute(x):
+        norm = BatchNorm(6, epsilon=1e-3)
+        return norm(x), (norm.mean[...], norm.var[...])
+
+    def run(x, dy):
+        with hardware.use(hardware.Policy(statistics="one pass", lanes=128)):
+            y, vjp, statistics = jax.vjp(compute, x, has_aux=True)
+            return (y, *vjp(dy)), statistics
+
+    expected, of_frames = run(x, dy)
+    found, of_pairs = run(packing.pack(x), packing.pack(dy))
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype == jnp.bfloat16
+        one, other = (np.asarray(values, np.float32) for values in (packing.unpack(one), other))
+        np.testing.assert_allclose(one, other, rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(of_pairs, of_frames, rtol=1e-5)
 
 
 TPU = dataclasses.replace(hardware.policy_of(hardware.Hardware("tpu")), options={})  # those are its compiler's
