@@ -96,7 +96,10 @@ def test_batch_norm_of_pairs_in_one_pass_is_that_of_frames():
     np.testing.assert_allclose(of_pairs, of_frames, rtol=1e-5)
 
 
-TPU = dataclasses.replace(hardware.policy_of(hardware.Hardware("tpu")), options={})  # those are its compiler's
+POLICIES = {  # without their options, which are of their compilers
+    name: dataclasses.replace(hardware.policy_of(hardware.Hardware(*where)), options={})
+    for name, where in {"TPU": ("tpu",), "Hopper": ("gpu", (9, 0))}.items()
+}
 
 
 def gradients(dtype, policy, remat=False):
@@ -126,18 +129,20 @@ def assert_near(found, expected, tolerance):
         assert error <= tolerance, name
 
 
-def test_the_whole_policy_of_a_tpu_gives_the_networks_gradients_and_statistics():
-    found, expected = gradients("float32", TPU), gradients("float32", hardware.Policy())
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_whole_policy_gives_the_networks_gradients_and_statistics(name):
+    found, expected = gradients("float32", POLICIES[name]), gradients("float32", hardware.Policy())
     for one, other in zip(found, expected, strict=True):
         assert_near(one, other, 1e-4)
 
 
 @pytest.mark.slow
-def test_in_bfloat16_it_is_as_near_to_float32_as_the_plain_way():
+@pytest.mark.parametrize("name", POLICIES)
+def test_in_bfloat16_it_is_as_near_to_float32_as_the_plain_way(name):
     exact, plain, found, again = (
         gradients("float32", hardware.Policy())[0],
         gradients("bfloat16", hardware.Policy())[0],
-        *(gradients("bfloat16", TPU, remat)[0] for remat in (False, True)),
+        *(gradients("bfloat16", POLICIES[name], remat)[0] for remat in (False, True)),
     )
 
     def distance(gradients):
