@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from r23d_jax import models  # noqa: E402
 from r23d_jax.compilers import targets  # noqa: E402
+from r23d_jax.compilers.lines import layouts_text, versions_text  # noqa: E402
 from r23d_jax.errors import Parser, UserError, one_line, run_command  # noqa: E402
 from r23d_jax.report.table_page import markdown_table  # noqa: E402
 from r23d_jax.runtime.console import check_output, positive  # noqa: E402
@@ -156,19 +157,18 @@ def tables(results: dict[str, Any], name: str) -> list[str]:
     if not rows:
         return []
     estimated = text.startswith("tpu:")
-    header = ["network", "its own GFLOP a clip"]
-    header += [f"estimated {what}" for what in ("M cycles a clip", "clips/s a chip", "share of the peak rate")]
-    header = header if estimated else [*header[:2], "layouts"]
+    rates = [f"estimated {what}" for what in ("M cycles a clip", "clips/s a chip", "share of the peak rate")]
+    header = ["network", "its own GFLOP a clip", *(rates if estimated else ["layouts"])]
     header += ["temporaries", "largest batch, estimated", "collectives", "transposes", "compiled in"]
     lines = [f"### {text}, {batch} clips a chip{', small networks' * name.endswith(SMALL)}", ""]
     made: dict[str, list[list[str]]] = {}
     for one in rows:
-        versions = ", ".join(f"{package} {version}" for package, version in one["versions"].items())
+        versions = versions_text(one["versions"])
         if one.get("compile_s"):
             about = f"Training step, clips of {one['clip']}, bfloat16; {versions}; not run."
             made.setdefault(about, []).append(cells(one, estimated))
+    numbers = [column for column in header if column not in ("network", "layouts")]
     for about, table in made.items():
-        numbers = [column for column in header if column not in ("network", "layouts")]
         lines += [about, "", *markdown_table(header, table, numbers), ""]
     failed = [f"- {one['arch']}: {one.get('error', 'does not fit')}" for one in rows if not one.get("compile_s")]
     return [*lines, *failed, *([""] if failed else [])]
@@ -183,7 +183,7 @@ def cells(one: dict[str, Any], estimated: bool) -> list[str]:
             f"{one['estimated_peak_share']:.0%}",
         ]
     else:
-        middle = [", ".join(f"{count} {layout}" for layout, count in one["convolutions"].items())]
+        middle = [layouts_text(one["convolutions"])]
     return [
         ", ".join([one["arch"], *models.get(one["arch"]).aliases]),
         f"{6 * one['gmacs_per_clip']:.0f}",

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from r23d_jax import config as configs  # noqa: E402
 from r23d_jax.compilers import targets  # noqa: E402
+from r23d_jax.compilers.lines import layouts_text, versions_text  # noqa: E402
 from r23d_jax.errors import Parser, UserError, run_command  # noqa: E402
 from r23d_jax.runtime.console import check_output, positive  # noqa: E402
 from r23d_jax.runtime.files import write_json  # noqa: E402
@@ -103,10 +104,9 @@ def main() -> int:
         every = policies(hardware.policy(), flags.changes)
         if unknown := set(flags.only or ()) - set(every):
             raise UserError(f"--only {unknown.pop()!r}: there are {', '.join(map(repr, every))}")
-        by = ", ".join(f"{name} {version}" for name, version in measure.versions(target).items())
         print(
             f"{flags.arch}, {flags.batch} clips of 16x112x112 on each chip, {flags.dtype}, compiled for "
-            f"{flags.target} by {by}, not run\n"
+            f"{flags.target} by {versions_text(measure.versions(target))}, not run\n"
         )
         print(
             "| policy | M cycles a clip (estimate) | convolutions | traffic a clip | temporaries | transposes | copies "
@@ -131,7 +131,7 @@ def main() -> int:
             cells = [
                 name,
                 f"{result['cycles'] / flags.batch / 1e6:.2f}" if result["cycles"] else "",
-                ", ".join(f"{count} {layout}" for layout, count in result["convolutions"].items()),
+                layouts_text(result["convolutions"]),
                 bytes_text(result["bytes"] // flags.batch),
                 bytes_text(step.temporaries),
                 *(

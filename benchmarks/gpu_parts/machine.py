@@ -13,7 +13,7 @@ from gpu_parts import sizes
 from gpu_parts.children import Reporter
 from gpu_parts.timing import rates
 from r23d_jax.compilers import gpu_target
-from r23d_jax.models.ops import hardware
+from r23d_jax.runtime import precision
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "torchvision", "triton")
 
@@ -24,7 +24,7 @@ def versions() -> dict[str, Any]:
     found = {
         "device": f"{jax.device_count()} x {device.device_kind}",
         "backend": jax.default_backend(),
-        "capability": hardware.here().capability,
+        "against_bfloat16": precision.advice("bfloat16", *precision.hardware()),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }

@@ -102,9 +102,8 @@ def machine(call: Call) -> None:
     changed = [f"{name} {before[name]}" for name in same if name in before and before[name] != now[name]]
     if changed:
         raise UserError(f"the earlier call had {', '.join(changed)}: its figures cannot be continued on this machine")
-    capability = now.get("capability")
-    if capability and capability[0] < 8:
-        raise UserError(f"{now['device']}: older than Ampere, it would compute bfloat16 in float32; nothing to measure")
+    if (why := now.get("against_bfloat16")) and not call.small:
+        raise UserError(f"{now['device']}, and this measures bfloat16: {why}")
     for warning in warnings(now):
         call.results.say(f"warning: {warning}")
 

@@ -1,5 +1,6 @@
 """The figures of `measure` as lines of text."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from r23d_jax.runtime.text import bytes_text
@@ -17,15 +18,26 @@ def lines(result: dict[str, Any]) -> list[str]:
     evaluation = result["evaluation"]
     if evaluation and evaluation["compile_s"] is not None:
         made += step_lines("evaluation step", evaluation, 2e9 * result["gmacs_per_clip"])
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     options = {**result["options"], **result["environment"]}
-    made.append(f"by {versions}" + "".join(f", {name}={value}" for name, value in options.items()))
+    made.append(
+        f"by {versions_text(result['versions'])}" + "".join(f", {name}={value}" for name, value in options.items())
+    )
     made.append(largest_line(result))
     whole = result["memory_is"] == "whole"
     if evaluation:
         said = memory_line(evaluation, whole, _FEWER_EVALUATED)
         made.append(f"evaluation of {evaluation['batch']} clips a chip: {said}")
     return [*made, f"training: {memory_line(result, whole, _FEWER)}"]
+
+
+def versions_text(versions: Mapping[str, str]) -> str:
+    """Returns "jax 0.12.0, jaxlib 0.12.0"."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def layouts_text(counts: Mapping[str, int]) -> str:
+    """Returns "50 NDHWC, 9 NHWC"."""
+    return ", ".join(f"{count} {layout}" for layout, count in counts.items())
 
 
 def step_lines(name: str, found: dict[str, Any], own: float) -> list[str]:
@@ -43,7 +55,7 @@ def step_lines(name: str, found: dict[str, Any], own: float) -> list[str]:
     else:
         rate = f"{found['clips_per_s_at_peak']:.0f} clips/s"
         made.append(f"  this compiler estimates no time; at the peak rate {rate} {by}")
-    layouts = ", ".join(f"{count} {layout}" for layout, count in found["convolutions"].items()) or "none"
+    layouts = layouts_text(found["convolutions"]) or "none"
     odd = {"fallbacks": "neither cuDNN's nor fused", "gradients_as_forward": "gradients computed as forward ones"}
     counts = [f"; {found[kind]['count']} {what}" for kind, what in odd.items() if found[kind]["count"]]
     made.append(f"  convolutions: {layouts}{''.join(counts)}")

@@ -5,7 +5,7 @@ from typing import Any
 from markupsafe import Markup
 
 from r23d_jax.compilers.layers import Layer, stages
-from r23d_jax.compilers.lines import lines
+from r23d_jax.compilers.lines import layouts_text, lines
 from r23d_jax.report.document import document, table
 from r23d_jax.report.markup import element
 from r23d_jax.runtime.text import bytes_text
@@ -70,7 +70,7 @@ def _table(layers: list[Layer]) -> Markup:
             f"{layer.flops / 1e9:.3f}" if layer.flops else "",
             bytes_text(layer.bytes),
             layer.transposes or "",
-            ", ".join(f"{count} {layout}" for layout, count in layer.layouts.items()),
+            layouts_text(layer.layouts),
         ]
         for layer in layers
     ]

@@ -24,6 +24,7 @@ from gpu_parts.combinations import Combination  # noqa: E402
 from gpu_parts.results import AUTOTUNE, Results, restore_autotune  # noqa: E402
 
 from r23d_jax.errors import UserError  # noqa: E402
+from r23d_jax.runtime import precision  # noqa: E402
 
 PLAIN = Combination("r2plus1d_18", "native", "default", 1, "two passes")
 FIRST = {"loss": 4.6, "grad_norm": 1.0, "compiling_beside": 0, "bytes": 2**34, "compile_s": 40.0, "tflops": 300.0}
@@ -220,13 +221,14 @@ def test_an_earlier_call_is_continued_on_the_same_machine_alone(monkeypatch, tmp
         parts.machine(call)
 
 
-@pytest.mark.parametrize("capability", [None, [7, 5], [8, 0]])
+@pytest.mark.parametrize("capability", ["", "7.5", "8.0"])
 def test_a_gpu_without_bfloat16_is_refused(monkeypatch, tmp_path, capability):
-    here = {"device": "1 x Tesla T4", "capability": capability}
+    monkeypatch.setattr(precision, "hardware", lambda: ("gpu", capability))
+    here = machine.versions() | {"device": "1 x Tesla T4"}
     processes = Processes(monkeypatch, 1, lambda *_: [{"record": here}, {"done": True}])
     call = call_of(processes, tmp_path)
     call.begin("machine")
-    with pytest.raises(UserError, match="T4: older than Ampere") if capability == [7, 5] else nullcontext():
+    with pytest.raises(UserError, match="T4.*below 8.0") if capability == "7.5" else nullcontext():
         parts.machine(call)
 
 
