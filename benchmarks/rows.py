@@ -101,12 +101,13 @@ def initial_weights(folder: Path, published: str, arch: str, width: int, channel
 def command(row: int, args: argparse.Namespace) -> list[str]:
     """The command line of a row, without the interpreter."""
     from r23d_jax import config as configs
+    from r23d_jax.weights import clip_values
 
     workdir = args.out / f"row{row}"
     if row in FUSED:
         rgb, flow = (str(args.out / f"row{part}") for part in FUSED[row])
         return ["-m", "r23d_jax.two_stream", rgb, flow, "--out", str(workdir)]
-    config = configs.load(f"rows:{row}")
+    config = clip_values.of_config(configs.load(f"rows:{row}"))
     settings = {
         "dataset.data_dir": args.data_dir,
         "dataset.name": getattr(args, DATA[row]) or config.dataset.name,

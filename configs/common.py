@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
 
     config.arch = "r2plus3d_18"  # a name of `python -m r23d_jax.models`
     config.streams = ()  # two configs, ("rows:2", "rows:3"): an RGB and a flow network, trained apart and fused
-    config.init_from = ""  # "" from nothing, a published name, or a checkpoint; never resumes
+    config.init_from = ""  # "" from nothing, or weights: a published name, file, address or checkpoint; never resumes
     config.init_other_input = False  # true: weights trained on another input (RGB for flow, other flow) are taken, too
     config.model = ConfigDict(type_safe=False)
     config.model.dropout = 0.0  # element dropout after every residual block (I3D: before the logits)
@@ -25,13 +25,15 @@ def get_config() -> ConfigDict:
     config.dataset.balanced = False  # every class equally often, whatever its number of videos
 
     config.clip = ConfigDict(type_safe=False)
-    config.clip.frames = 16
-    config.clip.stride = 1  # frames of the video between two frames of a clip
-    config.clip.size = 112  # side of the network's input, in pixels
-    config.clip.resize = (128, 171)  # frame size before the crop: (height, width), or the short side
-    config.clip.sampling = "dense"  # training clips: "dense" one random run, "segments" one frame each
-    config.clip.mean = (0.43216, 0.394666, 0.37645)  # of the 0..1 range; torchvision's Kinetics-400
-    config.clip.std = (0.22803, 0.22145, 0.216989)
+    # None: as the weights of init_from say; from nothing, as the network's paper does.
+    config.clip.frames = None
+    config.clip.stride = None  # frames of the (resampled) video between two frames of a clip
+    config.clip.fps = None  # frames a second that every video is resampled to; 0: the video's own
+    config.clip.size = None  # side of the network's input, in pixels
+    config.clip.resize = None  # frame size before the crop: (height, width), or the short side
+    config.clip.sampling = None  # "dense" a run of frames, "segments" one of each part, "linspace" evenly spaced ones
+    config.clip.mean = None  # of the 0..1 range, one number a channel
+    config.clip.std = None
 
     config.augment = ConfigDict(type_safe=False)
     config.augment.crop = "multi_scale"  # "multi_scale", "random_resized", "random" or "center"
@@ -83,7 +85,9 @@ def get_config() -> ConfigDict:
 
     config.eval = ConfigDict(type_safe=False)
     config.eval.part = "test"  # videos of the split that are evaluated: "test", "val" or "train"
-    config.eval.views = "dense"  # every non-overlapping clip; "segments"; a number of spread ones; "whole" videos
+    # "dense", every non-overlapping clip; a number of spread ones; "segments" or "linspace", one such clip; "whole"
+    # videos. None: as clip.sampling, and "whole" for weights whose card says so
+    config.eval.views = None  # which clips of a video are scored
     config.eval.max_frames = 0  # whole: the longest clip, of which as many as cover a longer video; 0: the card's
     config.eval.crops = 1  # 1 centre crop, or 3 along the longer side
     config.eval.batch_size = 0  # clips a step (whole: as many frames as so many clips have); 0: as in training

@@ -28,6 +28,10 @@ def get_config():
     config.arch = "r2plus3d_18"
     config.init_from = "vmz-rmc4_18-16-kinetics400"
     config.model.dropout = 0.3
+    config.clip.frames = 16  # of the recipe, whatever weights it starts from
+    config.clip.stride = 1
+    config.clip.fps = 0.0
+    config.clip.size = 112
     config.clip.resize = 136
     config.clip.mean = config.clip.std = (0.5, 0.5, 0.5)
     config.epochs = 300.0

@@ -3,9 +3,9 @@
     python -m r23d_jax.main --config configs/scratch.py[:ARCH] --workdir runs/scratch
 
 ARCH is a name of `python -m r23d_jax.models`, by default r3d_18. Published weights fine-tune with
-`--config.init_from=NAME`: frames are 128x171, there is no dropout, and the input is normalised as torchvision's weights
-expect it; hara_* has short side 136 and kenshohara's mean and deviation; resnet*_2d3d_full, the study's own class, the
-study's preprocessing and dropout.
+`--config.init_from=NAME`, and bring their preprocessing. From nothing it is that of the network's authors: frames of
+128x171 and torchvision's mean and deviation; for hara_* short side 112 and kenshohara's; for resnet*_2d3d_full, the
+study's own class, the study's, with its dropout.
 
 Millions of parameters / GMAC of a 16-frame 112x112 clip, 400 classes:
 
@@ -37,12 +37,7 @@ def get_config(arch="r3d_18"):
     config = r23d.get_config()
     config.arch = arch
     config.init_from = ""
-    if arch.startswith("resnet"):
-        return config
-    config.model.dropout = 0.0
-    if arch.startswith("hara_"):
-        config.clip.mean = (0.4345, 0.4051, 0.3775)
-        config.clip.std = (0.2768, 0.2713, 0.2737)
-    else:
-        config.clip = common.get_config().clip
+    config.clip = common.get_config().clip
+    if not arch.startswith("resnet"):
+        config.model.dropout = 0.0
     return config

@@ -20,11 +20,8 @@ def get_config(input="rgb"):
     stream = {"rgb": "", "flow": "flow-"}[input]
     config.init_from = f"vmz-r2plus1d_34-32-{stream}sports1m-kinetics400"
     config.dataset.name = "tfds_ucf101/rgb"
-    config.clip.frames = 32
-    if input == "flow":  # VMZ's mean and deviation are in pixels; stored flow is (pixels + 20) / 40
+    if input == "flow":
         config.dataset.name = "tfds_ucf101/flow_farneback"
-        config.clip.mean = (0.50011659, 0.50011565)
-        config.clip.std = (0.02430868, 0.01887865)
     config.augment.crop = "random"
     config.batch_size = config.lr_batch = 32
     config.epochs = 84.0

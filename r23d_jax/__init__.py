@@ -47,7 +47,8 @@ def load(source: str | Path, **options: Any) -> "Classifier":
     """Loads a network with its labels and preprocessing, ready to use on videos.
 
     Args:
-      source: a run's workdir, a checkpoint folder, a weights file of another project, or a published name.
+      source: a published name (`r23d weights`), a weights file of another project, `hf://OWNER/REPO[/FILE][@REVISION]`,
+        an address, a checkpoint folder or a run's workdir.
       **options: which, arch, labels, dtype: see `inference.classifier.load`.
 
     Returns:

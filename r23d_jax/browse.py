@@ -68,6 +68,7 @@ def _draw(flags: argparse.Namespace, overrides: list[str]) -> None:
     from r23d_jax.training.preview import testing, training
     from r23d_jax.transforms.spec import from_config
     from r23d_jax.viz import sheet as sheets
+    from r23d_jax.weights import clip_values
 
     if flags.out is None or flags.out.suffix.lower() not in sheets.ENDINGS:
         raise UserError(f"--out {flags.out or ''}: name the picture to write, for example --out sheet.png")
@@ -81,6 +82,7 @@ def _draw(flags: argparse.Namespace, overrides: list[str]) -> None:
         raise UserError("config.dataset.split=all: look at one split, --config.dataset.split=1")
     enable_cache()
     dataset = VideoDataset.open(config.dataset.data_dir, config.dataset.name)
+    config = clip_values.of_config(config, dataset.channels, dataset.flow)
     if flags.part == "train":
         clips = training(config, dataset, flags.clips, flags.step)
         which, note = f"training clips from step {flags.step}, seed {config.seed}", _augmentation(config)

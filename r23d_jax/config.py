@@ -22,10 +22,20 @@ STREAMS = ("rgb", "flow")
 _OF_ONE_STREAM = tuple(f"{stream}." for stream in STREAMS)
 
 # Keys that accept other types than that of their default.
-_ALTERNATIVES = {"clip.resize": (int, tuple), "eval.views": (int, str)}
+_ALTERNATIVES = {
+    "clip.frames": (int, type(None)),
+    "clip.stride": (int, type(None)),
+    "clip.fps": (float, type(None)),
+    "clip.size": (int, type(None)),
+    "clip.resize": (int, tuple, type(None)),
+    "clip.sampling": (str, type(None)),
+    "clip.mean": (tuple, type(None)),
+    "clip.std": (tuple, type(None)),
+    "eval.views": (int, str, type(None)),
+}
 _CHOICES = {
     "dtype": ("float32", "bfloat16", "float16"),
-    "clip.sampling": ("dense", "segments"),
+    "clip.sampling": (None, "dense", "segments", "linspace"),
     "augment.crop": ("multi_scale", "random_resized", "random", "center"),
     "eval.crops": (1, 3),
     "eval.part": ("test", "val", "train"),
@@ -35,7 +45,7 @@ _AT_LEAST_ONE = (
 ).split()
 _AT_LEAST_ZERO = (
     "model.bn_epsilon augment.brightness augment.contrast augment.saturation augment.hue augment.mixup augment.cutmix "
-    "epochs steps budget_minutes seed lr lr_batch schedule.warmup_epochs schedule.gamma "
+    "clip.fps epochs steps budget_minutes seed lr lr_batch schedule.warmup_epochs schedule.gamma "
     "optimizer.weight_decay optimizer.clip_norm eval.batch_size eval.max_frames eval.every_epochs "
     "checkpoint.every_steps workers processes"
 ).split()
@@ -188,16 +198,17 @@ def validate(config: ConfigDict) -> None:
     for key, choices in _CHOICES.items():
         _require(flat[key] in choices, key, flat[key], f"must be one of {', '.join(map(str, choices))}")
     for key in _AT_LEAST_ONE:
-        _require(flat[key] >= 1, key, flat[key], "must be at least 1")
+        _require(flat[key] is None or flat[key] >= 1, key, flat[key], "must be at least 1")
     for key in _AT_LEAST_ZERO:
-        _require(0 <= flat[key] < float("inf"), key, flat[key], "must be a number of at least 0")
+        _require(flat[key] is None or 0 <= flat[key] < float("inf"), key, flat[key], "must be a number of at least 0")
     for key in _BELOW_ONE:
         _require(0 <= flat[key] < 1, key, flat[key], "must be from 0 to less than 1")
     for key in _SHARE:
         _require(0 <= flat[key] <= 1, key, flat[key], "must be from 0 to 1")
     views = flat["eval.views"]
-    ok = views in ("dense", "segments", "whole") if isinstance(views, str) else views >= 1
-    _require(ok, "eval.views", views, 'must be "dense", "segments", "whole" or a number of at least 1')
+    words = (None, "dense", "segments", "linspace", "whole")
+    ok = views in words if views is None or isinstance(views, str) else views >= 1
+    _require(ok, "eval.views", views, 'must be "dense", "segments", "linspace", "whole" or a number of at least 1')
     for key, value in flat.items():
         if isinstance(value, tuple) and key not in ("augment.flip_sensitive", "streams"):
             numbers = all(type(x) in (int, float) and math.isfinite(x) for x in value)
@@ -212,18 +223,15 @@ def validate(config: ConfigDict) -> None:
     ok = all(0 < x < 1 for x in drops) and len(set(drops)) == len(drops)
     _require(ok, "schedule.milestones", drops, "must be different shares of the run, between 0 and 1")
     _require(flat["augment.hue"] <= 0.5, "augment.hue", flat["augment.hue"], "must be from 0 to 0.5")
-    resize = flat["clip.resize"]
-    sides = resize if isinstance(resize, tuple) else (resize,)
-    ok = len(sides) <= 2 and all(isinstance(side, int) and side >= flat["clip.size"] for side in sides)
-    _require(
-        ok and sides,
-        "clip.resize",
-        resize,
-        f"must be (height, width) or a short side, none below clip.size={flat['clip.size']}",
-    )
-    for key in ("clip.mean", "clip.std"):
-        _require(len(flat[key]) == len(flat["clip.mean"]), key, flat[key], "needs one number a channel")
-    _require(all(x > 0 for x in flat["clip.std"]), "clip.std", flat["clip.std"], "must be above 0")
+    resize, size, mean, std = (flat[f"clip.{key}"] for key in ("resize", "size", "mean", "std"))
+    if resize is not None:
+        sides = resize if isinstance(resize, tuple) else (resize,)
+        ok = sides and len(sides) <= 2 and all(isinstance(side, int) and side >= (size or 1) for side in sides)
+        below = "" if size is None else f", none below clip.size={size}"
+        _require(ok, "clip.resize", resize, f"must be (height, width) or a short side{below}")
+    if mean is not None and std is not None:
+        _require(len(std) == len(mean), "clip.std", std, "needs one number a channel, like clip.mean")
+    _require(std is None or all(x > 0 for x in std), "clip.std", std, "must be above 0")
     _require(flat["epochs"] <= 10**6, "epochs", flat["epochs"], "must be at most 10**6")
     _require(flat["epochs"] > 0 or flat["steps"] > 0, "epochs", flat["epochs"], "must be above 0")
     batch, parts = flat["batch_size"], flat["accumulate"]
@@ -286,9 +294,9 @@ def _parse(key: str, default: Any, text: str) -> Any:
         value = text
     if isinstance(value, list):
         value = tuple(value)
-    if kinds == (tuple,) and not isinstance(value, tuple):
+    if tuple in kinds and int not in kinds and value is not None and not isinstance(value, tuple):
         value = (value,)
-    if kinds == (float,) and not isinstance(value, (bool, tuple)):
+    if float in kinds and value is not None and not isinstance(value, (bool, tuple)):
         try:
             value = float(value)
         except (ValueError, OverflowError):
@@ -313,4 +321,4 @@ def _kinds(key: str, default: Any) -> tuple[type, ...]:
 
 
 def _names(kinds: tuple[type, ...]) -> str:
-    return " or ".join(kind.__name__ for kind in kinds)
+    return " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)

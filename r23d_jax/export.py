@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from r23d_jax.errors import Parser, UserError, run_command
+from r23d_jax.runtime.console import add_checkpoint
 from r23d_jax.serving.export import (
     FORMATS,
     TOLERANCE,
@@ -26,8 +27,7 @@ from r23d_jax.serving.export import (
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     command = Parser(prog="python -m r23d_jax.export", description=__doc__.split("\n\n")[1])
-    command.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir or a checkpoint folder")
-    command.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
+    add_checkpoint(command)
     command.add_argument("--out", required=True, type=Path, metavar="DEST", help="a folder that does not exist yet")
     command.add_argument("--format", choices=FORMATS, default="stablehlo", help="savedmodel needs TensorFlow")
     command.add_argument("--platforms", default="cpu,cuda,tpu", metavar="LIST", help="some of cpu, cuda, rocm and tpu")

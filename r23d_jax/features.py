@@ -44,7 +44,7 @@ def main() -> int:
     targets = dict(zip(found, sources.outputs(found, flags.out, ".npz"), strict=True))
     enable_cache()
     clf = classifier.load(flags.checkpoint, which=flags.which, dtype=flags.dtype)
-    options = {"layer": flags.layer, "pool": not flags.no_pool, "clips": flags.clips or "dense"}
+    options = {"layer": flags.layer, "pool": not flags.no_pool, "clips": flags.clips}
     clf.stage(flags.layer, True)  # reports an unknown layer before any video is read
     fixed = {
         "checkpoint_sha256": clf.card.tensors_sha256,

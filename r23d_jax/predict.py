@@ -70,7 +70,7 @@ def _predict(flags, sliding, found, reporter) -> list[dict[str, Any]]:
     timelines = sources.targets("--timeline", flags.timeline, found, (".csv", ".png"), ".csv", ending_optional=True)
     enable_cache()
     clf = classifier.load(flags.checkpoint, which=flags.which, dtype=flags.dtype)
-    options = {"top": flags.top, "clips": flags.clips or "dense", "sliding": sliding, "batch_size": flags.batch}
+    options = {"top": flags.top, "clips": flags.clips, "sliding": sliding, "batch_size": flags.batch}
     answers = []
     with reporter.bar(found) as videos:
         for prediction in clf.iter_predictions(videos, failed=reporter.failed, **options):

@@ -43,6 +43,9 @@ def test_every_guide_is_linked_from_the_readme():
         assert f"({path.relative_to(ROOT)})" in readme, path.name
 
 
+PACKAGES = ("r23d_jax.models", "r23d_jax.report", "r23d_jax.weights")
+
+
 def test_commands_and_their_flags_exist():
     found = list(commands())
     assert len(found) > 40
@@ -54,7 +57,7 @@ def test_commands_and_their_flags_exist():
             assert set(words[1:]) <= targets, f"{page.name}: {line}"
         if words[0] != "python":
             continue
-        module = words[2] + (".__main__" if words[2] in ("r23d_jax.models", "r23d_jax.report") else "")
+        module = words[2] + (".__main__" if words[2] in PACKAGES else "")
         assert module.removeprefix("r23d_jax.") in {verb.module for verb in cli.VERBS.values()}, f"{page.name}: {line}"
         source = Path(importlib.util.find_spec(module).origin).read_text() + shared
         for flag in re.findall(r"\s(--[a-z_-]+)(?=[\s=]|$)", line):

@@ -14,6 +14,7 @@ from r23d_jax import config as configs
 from r23d_jax.runtime.mesh import by_row, create_mesh, replicated
 from r23d_jax.training import setup
 from r23d_jax.transforms import spec as specs
+from r23d_jax.weights import clip_values
 from tfds_ucf101 import motion
 
 WINDOWS = 10
@@ -36,7 +37,7 @@ def curve(dtype: str, clips: np.ndarray, labels: np.ndarray, size: sizes.Sizes) 
     """Returns mean loss and accuracy in each tenth of a training run."""
     network = [f"model.width={size.curve_width}", f"model.layers={size.layers}"]
     overrides = [f"dtype={dtype}", f"steps={size.curve_steps}", *network]
-    config, mesh = configs.load("demo", overrides), create_mesh()
+    config, mesh = clip_values.of_config(configs.load("demo", overrides)), create_mesh()
     arguments, spec = setup.model_arguments(config, len(motion.CLASSES), 3, None), specs.from_config(config)
     run = setup.create(config, arguments, motion.CLASSES, spec, mesh, size.curve_steps, size.curve_steps / 15)
     state, rng, found = jax.device_put(run.state(), replicated(mesh)), np.random.default_rng(0), []
@@ -59,7 +60,7 @@ def curve(dtype: str, clips: np.ndarray, labels: np.ndarray, size: sizes.Sizes) 
 def main() -> None:
     reporter = Reporter()
     size = sizes.of(reporter.settings["small"])
-    config = configs.load("demo", [])
+    config = clip_values.of_config(configs.load("demo", []))
     clips, labels = rendered(size.curve_clips, config.clip.frames, config.clip.resize)
     for dtype in reporter.settings["dtypes"]:
         reporter.send(record={"dtype": dtype, "steps": size.curve_steps, **curve(dtype, clips, labels, size)})

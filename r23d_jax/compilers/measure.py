@@ -54,6 +54,7 @@ def measure(
     with programs.compiling(target) as mesh:
         if batch:
             config = configs.changed(config, [f"batch_size={batch * mesh.size}"])
+        config = speed.filled(config)
         steps = programs.steps(config, mesh)
         each, macs = config.batch_size // mesh.size, speed.multiply_adds(config)
         result = _about(config, target, mesh.size, each) | {"gmacs_per_clip": macs / 1e9}

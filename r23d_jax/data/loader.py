@@ -38,6 +38,7 @@ def train_batches(
     *,
     frames: int,
     stride: int = 1,
+    fps: float | None = None,
     sampling: str = "dense",
     batch_size: int,
     seed: int,
@@ -58,8 +59,9 @@ def train_batches(
     Args:
       dataset: to read from.
       positions: int [V], the videos to draw from, from `Dataset.subset`.
-      frames, stride: of a clip; "segments" ignores the stride.
-      sampling: "dense" or "segments", see `data.sampling`.
+      frames, stride: of a clip; only "dense" has a stride.
+      fps: frame rate to which every video is resampled before; None keeps the stored frames.
+      sampling: "dense", "segments" or "linspace", see `data.sampling`.
       batch_size: clips per batch over all hosts.
       seed: at least 0.
       start_step: number of the first batch; the stream equals one from 0 without the batches before.
@@ -80,20 +82,24 @@ def train_batches(
     Raises:
       UserError: the batch cannot be divided over the hosts; from the iterator: a shard is damaged.
     """
-    if sampling not in ("dense", "segments"):
-        raise UserError(f'clip.sampling={sampling}: must be "dense" or "segments"')
+    if sampling not in data_sampling.SAMPLINGS:
+        raise UserError(f"clip.sampling={sampling}: must be one of {', '.join(data_sampling.SAMPLINGS)}")
     local = _share(batch_size, process_count)
     lengths = column(dataset.videos, "num_frames")
     draw = order.balanced(dataset, positions, seed) if balanced else order.shuffled(positions, seed)
 
     def row(sample: int) -> ClipRow:
         position = draw(sample)
-        length, rng = int(lengths[position]), order.clip_rng(seed, sample)
+        stored = None if fps is None else data_sampling.axis(dataset.videos[position], fps)
+        length = int(lengths[position]) if stored is None else len(stored)
+        rng = order.clip_rng(seed, sample)
         if sampling == "dense":
             indices = data_sampling.dense(length, frames, stride, rng)
-        else:
+        elif sampling == "segments":
             indices = data_sampling.segments(length, frames, rng)
-        return ClipRow(position, tuple(indices.tolist()))
+        else:
+            indices = data_sampling.linspace(length, frames)
+        return ClipRow(position, tuple((indices if stored is None else stored[indices]).tolist()))
 
     def rows(step: int) -> list[ClipRow]:
         first = (start_step + step) * batch_size + process_index * local

@@ -1,12 +1,21 @@
 """Sampling of clips: pure functions that return the indices of a clip's frames.
 
 A clip of `frames` frames with `stride` spans `(frames - 1) * stride + 1` frames of its video. A shorter video is
-looped from its first frame at the same stride and makes one clip; only `segments` repeats each frame instead.
+looped from its first frame at the same stride and makes one clip; only `segments` and `linspace` repeat each frame
+instead. Where a frame rate is wanted, these indices are those of the resampled video, and `resample` maps them to
+the stored one's.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from r23d_jax.data.timing import end_of
+
+if TYPE_CHECKING:
+    from r23d_jax.data.dataset import VideoRecord
+
+SAMPLINGS = ("dense", "segments", "linspace")
 
 # Seconds. Matroska and FLV round the time of a frame to a millisecond, so it may come half of one late.
 _ROUNDING = 6e-4
@@ -52,6 +61,12 @@ def segments(num_frames: int, frames: int, rng: np.random.Generator | None = Non
         return ((2 * np.arange(frames) + 1) * num_frames // (2 * frames)).astype(np.int32)
     width = np.maximum(np.diff(edges), 1)
     return (edges[:-1] + rng.integers(width)).astype(np.int32)
+
+
+def linspace(num_frames: int, frames: int) -> np.ndarray:
+    """Returns frames spaced evenly from the first to the last, rounded down; int32 [frames], non-decreasing."""
+    _check(num_frames, frames, 1)
+    return np.linspace(0, num_frames - 1, frames).astype(np.int32)
 
 
 def every(num_frames: int, frames: int, stride: int) -> np.ndarray:
@@ -124,6 +139,14 @@ def resample(num_frames: int, fps: float, wanted: float | None, times: np.ndarra
         return np.minimum((np.arange(moments) * (fps / wanted) + 1e-6).astype(np.int64), num_frames - 1)
     moments = max(1, int((end_of(times, fps) + 2 * _ROUNDING) * wanted))  # the end is reckoned from two times
     return np.searchsorted(times, np.arange(moments) / wanted + _ROUNDING, side="right") - 1
+
+
+def axis(video: "VideoRecord", wanted: float | None) -> np.ndarray:
+    """Returns the stored frames of a video resampled to `wanted` frames a second, int64; see `resample`.
+
+    A video without a frame rate keeps all of its frames.
+    """
+    return resample(video.num_frames, video.fps, wanted if video.fps > 0 else None, video.times)
 
 
 def _check(num_frames: int, frames: int, stride: int) -> None:

@@ -1,6 +1,7 @@
 """Views of an evaluation: the clips and crops of every video, listed by clip length."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -41,6 +42,7 @@ def eval_views(
     *,
     frames: int,
     stride: int = 1,
+    fps: float | None = None,
     views: str | int = "dense",
     crops: int = 1,
 ) -> Views:
@@ -49,21 +51,24 @@ def eval_views(
     Args:
       dataset, positions: the videos.
       frames, stride: of a clip.
-      views: "dense" for every non-overlapping clip, "segments" for one clip of the middles of equal parts,
-        or a number of clips spread evenly; see `data.sampling`.
+      fps: frame rate to resample to; None keeps the stored frames.
+      views: "dense" for every non-overlapping clip, "segments" for one clip of the middles of equal parts, "linspace"
+        for one clip of evenly spaced frames, or a number of clips spread evenly; see `data.sampling`.
       crops: 1 or 3.
     """
-    if not (views in ("dense", "segments") or (isinstance(views, int) and views >= 1)):
-        raise UserError(f'eval.views={views}: must be "dense", "segments" or a number of at least 1')
+    if not (views in sampling.SAMPLINGS or (isinstance(views, int) and views >= 1)):
+        raise UserError(f'eval.views={views}: must be "dense", "segments", "linspace" or a number of at least 1')
 
     def of(length: int) -> np.ndarray:
         if views == "dense":
             return sampling.every(length, frames, stride)
         if views == "segments":
             return sampling.segments(length, frames)[None]
+        if views == "linspace":
+            return sampling.linspace(length, frames)[None]
         return sampling.uniform(length, frames, stride, views)
 
-    found = [of(length) for length in _lengths(dataset, positions)]
+    found = [stored[of(len(stored))] for stored in _axes(dataset, positions, fps)]
     return _views(positions, np.arange(len(positions)), found, crops)
 
 
@@ -73,18 +78,25 @@ def plans(
     *,
     frames: int,
     stride: int = 1,
+    fps: float | None = None,
     max_frames: int,
     views: str | int = "dense",
     crops: int = 1,
 ) -> list[Views]:
     """Returns `Views` for each clip length: from `whole_views` if `views` is "whole", else one from `eval_views`."""
     if views == "whole":
-        return whole_views(dataset, positions, stride=stride, max_frames=max_frames, crops=crops)
-    return [eval_views(dataset, positions, frames=frames, stride=stride, views=views, crops=crops)]
+        return whole_views(dataset, positions, stride=stride, fps=fps, max_frames=max_frames, crops=crops)
+    return [eval_views(dataset, positions, frames=frames, stride=stride, fps=fps, views=views, crops=crops)]
 
 
 def whole_views(
-    dataset: Dataset, positions: np.ndarray, *, stride: int = 1, max_frames: int, crops: int = 1
+    dataset: Dataset,
+    positions: np.ndarray,
+    *,
+    stride: int = 1,
+    fps: float | None = None,
+    max_frames: int,
+    crops: int = 1,
 ) -> list[Views]:
     """Lists the views of whole videos, grouped by length, the shortest first.
 
@@ -94,10 +106,14 @@ def whole_views(
     Args:
       dataset, positions: the videos; `Views.video` indexes all of them.
       stride: of a clip.
+      fps: frame rate to resample to; None keeps the stored frames.
       max_frames: the longest clip.
       crops: 1 or 3.
     """
-    found = [sampling.whole(length, stride, max_frames, WHOLE_MULTIPLE) for length in _lengths(dataset, positions)]
+    found = [
+        stored[sampling.whole(len(stored), stride, max_frames, WHOLE_MULTIPLE)]
+        for stored in _axes(dataset, positions, fps)
+    ]
     groups: dict[int, list[int]] = {}
     for index, part in enumerate(found):
         groups.setdefault(part.shape[1], []).append(index)
@@ -107,8 +123,17 @@ def whole_views(
     ]
 
 
-def _lengths(dataset: Dataset, positions: np.ndarray) -> list[int]:
-    return column(dataset.videos, "num_frames")[np.asarray(positions)].tolist()
+def without_rate(dataset: Dataset, positions: np.ndarray) -> int:
+    """Returns how many of these videos have no frame rate, so that they cannot be resampled."""
+    return int(np.sum(column(dataset.videos, "fps")[np.asarray(positions)] <= 0))
+
+
+def _axes(dataset: Dataset, positions: np.ndarray, fps: float | None) -> Iterator[np.ndarray]:
+    """Yields the stored frames of each video at a frame rate; see `sampling.axis`."""
+    if fps is None:
+        yield from map(np.arange, column(dataset.videos, "num_frames")[np.asarray(positions)].tolist())
+    else:
+        yield from (sampling.axis(dataset.videos[position], fps) for position in np.asarray(positions).tolist())
 
 
 def _views(positions: np.ndarray, videos: np.ndarray, found: list[np.ndarray], crops: int) -> Views:
@@ -118,7 +143,7 @@ def _views(positions: np.ndarray, videos: np.ndarray, found: list[np.ndarray], c
     counts = [len(part) for part in found]
     video = np.repeat(videos.astype(np.int32), counts)
     view = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
-    indices = np.concatenate(found)
+    indices = np.concatenate(found).astype(np.int32)
     video, view, indices = (np.repeat(x, crops, axis=0) for x in (video, view, indices))
     crop = np.tile(np.arange(crops, dtype=np.int32), sum(counts))
     return Views(video, np.asarray(positions, np.int32)[video], view, crop, indices, crops)

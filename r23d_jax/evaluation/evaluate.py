@@ -46,9 +46,9 @@ def evaluate(
       eval_step: jitted `(weights, batch) -> (logits, index)`, both replicated.
       weights: its first argument.
       dataset, positions: the videos, in the order of the result.
-      spec: frames and stride of a clip.
-      views: "dense" for every non-overlapping clip, "segments" for one clip of evenly spread frames, a number of
-        uniformly spread clips, or "whole" for the whole video, see `data.views.whole_views`. Whole videos are
+      spec: frames, stride and frame rate of a clip.
+      views: "dense" for every non-overlapping clip, "segments" or "linspace" for one clip of evenly spread frames, a
+        number of uniformly spread clips, or "whole" for the whole video, see `data.views.whole_views`. Whole videos are
         evaluated one length after another, and each length compiles a program.
       crops: 1 or 3.
       batch_size: views of `spec.frames` frames per step, over all devices; fewer for longer whole videos, so that
@@ -63,7 +63,14 @@ def evaluate(
       UserError: a view was not scored exactly once, or an output is not finite.
     """
     plans = planning.plans(
-        dataset, positions, frames=spec.frames, stride=spec.stride, max_frames=spec.max_frames, views=views, crops=crops
+        dataset,
+        positions,
+        frames=spec.frames,
+        stride=spec.stride,
+        fps=spec.fps,
+        max_frames=spec.max_frames,
+        views=views,
+        crops=crops,
     )
     total = sum(map(len, plans))
     shown = progress and jax.process_index() == 0

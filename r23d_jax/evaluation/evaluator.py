@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax import models
 from r23d_jax.data import records
+from r23d_jax.data import views as planning
 from r23d_jax.data.dataset import Dataset
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.evaluate import evaluate
@@ -22,8 +23,9 @@ from r23d_jax.runtime import hosts, precision
 from r23d_jax.runtime.files import write_json
 from r23d_jax.runtime.mesh import create_mesh, replicate
 from r23d_jax.runtime.workdir import commit, facts, recorded
-from r23d_jax.weights import checkpoint, loading
+from r23d_jax.weights import adapt, checkpoint, clip_values, loading
 from r23d_jax.weights.card import Card
+from r23d_jax.weights.sources import public_name
 
 
 class Evaluated(NamedTuple):
@@ -44,8 +46,8 @@ def evaluate_checkpoint(
 ) -> Evaluated:
     """Evaluates weights, and writes `results.json` and `predictions.npz`.
 
-    The card of the weights determines network and preprocessing; the config determines data set, views and batch
-    size, and the length of a clip if the card has none (I3D takes whole videos).
+    The card of the weights determines network and preprocessing, but for the values of `clip` that the config sets
+    itself, which are printed where they differ; the config determines data set, views and batch size.
 
     Args:
       config: from `config.load`.
@@ -65,7 +67,7 @@ def evaluate_checkpoint(
         if not config.init_from:
             raise UserError("--which init: config.init_from is empty; name the weights to evaluate")
         weights, card = loading.load_flat(config.init_from, config.arch)
-        step, name = 0, f"weights of {config.init_from}, not trained here"
+        step, name = 0, f"weights of {public_name(config.init_from)}, not trained here"
     else:
         folder = checkpoint.find(source or workdir, which)
         weights, card = checkpoint.load_weights(folder)
@@ -74,6 +76,7 @@ def evaluate_checkpoint(
         name = _describe_best(folder.parent.parent, config.eval.part) if chosen else "last checkpoint"
         if folder == source:
             name = f"checkpoint {folder.name}"
+    weights, card = adapt.reorder_labels(weights, card, dataset.class_names)
     _check_labels(card, dataset)
     _check_frames(card, dataset)
     _check_input(config, card, dataset)
@@ -83,17 +86,16 @@ def evaluate_checkpoint(
             f"{workdir}: trained on split {trained_on}, so {config.eval.part} videos of split {config.dataset.split} "
             f"were among its training videos; set --config.dataset.split={trained_on}"
         )
-    spec = card.preprocessing
-    if not spec.frames and config.eval.views != "whole" and jax.process_index() == 0:
-        print(
-            f"these weights' own protocol is the whole video: --config.eval.views=whole; evaluating "
-            f"{config.clip.frames}-frame clips instead (eval.views={config.eval.views})",
-            file=sys.stderr,
-        )
+    spec, eval_views, lines = clip_values.evaluated(config, card.preprocessing)
+    if not card.preprocessing.frames and eval_views != "whole":
+        lines.append(f"{spec.frames}-frame clips, eval.views={eval_views}; these weights' own protocol is whole videos")
+    for line in lines if jax.process_index() == 0 else ():
+        print(line, file=sys.stderr)
     if spec.input != (seen := dataclasses.replace(spec, channels=dataset.channels, flow=dataset.flow)).input:
         name += f", trained on {spec.input}"
         spec = seen  # the protocol describes the evaluated input
-    spec = dataclasses.replace(spec, frames=spec.frames or config.clip.frames)
+    config = config.copy_and_resolve_references().unlock()
+    config.eval.views = eval_views
     mesh = create_mesh()
     network = Functional(models.from_card(card, dtype=config.dtype))
     evaluator = Evaluator(config, dataset, network, spec, card, mesh)
@@ -117,6 +119,11 @@ class Evaluator:
     """Evaluates one network on one part of a split; compiles once, or once per length for whole videos."""
 
     def __init__(self, config, dataset, network, spec, card, mesh):
+        """
+        Args:
+          config: with `eval.views` filled in; `spec` has what `clip` says.
+          dataset, network, spec, card, mesh: what is evaluated, on what and how.
+        """
         self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
         self._positions = dataset.subset(config.dataset.split, config.eval.part)
         if config.eval.views == "whole":
@@ -165,6 +172,7 @@ class Evaluator:
             dtype=config.dtype,
             weights=which,
             leak_check=getattr(self._dataset, "leak_check", True),
+            without_rate=planning.without_rate(self._dataset, self._positions) if self._spec.fps else 0,
         )
         results = {
             "dataset": self._dataset.full_name,
@@ -172,6 +180,7 @@ class Evaluator:
             "split": config.dataset.split,
             "part": options.part,
             "protocol": protocol,
+            "preprocessing": self._spec.to_dict() | ({"frames": 0} if options.views == "whole" else {}),
             "videos_expected": len(self._positions),
             "videos_evaluated": len(predictions.names),
             **predictions.results(),

@@ -15,6 +15,7 @@ def describe_protocol(
     dtype: str,
     weights: str,
     leak_check: bool = True,
+    without_rate: int = 0,
 ) -> str:
     """Returns one sentence that describes how a score was computed.
 
@@ -26,6 +27,7 @@ def describe_protocol(
       dtype: the network computes in.
       weights: describes the weights ("last checkpoint").
       leak_check: False where clips of one recording may be on both sides of the split, which makes a score too high.
+      without_rate: videos without a frame rate, of which all frames were taken.
     """
     if views == "whole":
         clips = (
@@ -34,12 +36,15 @@ def describe_protocol(
         )
     elif views == "segments":
         clips = f"one clip of the middles of equal parts: {spec.frames}-frame clips"
+    elif views == "linspace":
+        clips = f"one clip of {spec.frames} frames evenly spaced over the whole video"
     else:
         many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
         clips = f"{many} {spec.frames}-frame clip{'s' if views not in ('dense', 1) else ''}"
-    stride = "" if spec.stride == 1 or views == "segments" else f" of stride {spec.stride}"
+    stride = "" if spec.stride == 1 or views in ("segments", "linspace") else f" of stride {spec.stride}"
     stride += f" of {spec.flow} optical flow" if spec.flow else ""
-    stride += f" at the video's own rate (the weights: {spec.fps:g} fps)" if spec.fps else ""
+    stride += f" at {spec.fps:g} frames/s" if spec.fps else ""
+    stride += f" ({without_rate} videos without a rate: all frames)" if without_rate else ""
     resize = _size(spec.resize)
     crop = "centre crop" if crops == 1 else f"{crops} crops"
     return (

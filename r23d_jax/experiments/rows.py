@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from r23d_jax import config as configs
-from r23d_jax.weights import registry
+from r23d_jax.weights import clip_values, registry
 
 _KINETICS = "the study's table; the figure is another paper's on Kinetics-400, not UCF101's"
 _REPEATED = "the study's table; it has no source and repeats row 4's"
@@ -85,7 +85,7 @@ def _fits(config: ConfigDict, results: dict[str, Any], streams: tuple[str, ...])
         return streams == config.streams
     return (
         results.get("arch") == config.arch
-        and results.get("input", "rgb").startswith("flow" if len(config.clip.mean) == 2 else "rgb")
+        and results.get("input", "rgb").startswith(clip_values.stream(config))
         and _started_from(results.get("init", ""), config.init_from)
     )
 
@@ -100,12 +100,16 @@ def differences(config: Mapping[str, Any], number: int, stream: int = 0) -> dict
     """
     own = _config(number)
     own = configs.load(own.streams[stream]) if own.streams else own
-    flat = {key: list(value) if isinstance(value, tuple) else value for key, value in configs.flatten(own).items()}
+    given, filled = (_json(each) for each in (own, clip_values.of_config(own)))
     return {
         key: (config[key], value)
-        for key, value in flat.items()
-        if key in config and config[key] != value and not key.startswith(WITHOUT_EFFECT)
+        for key, value in filled.items()
+        if key in config and config[key] not in (value, given[key]) and not key.startswith(WITHOUT_EFFECT)
     }
+
+
+def _json(config: ConfigDict) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in configs.flatten(config).items()}
 
 
 def _started_from(init: str, published: str) -> bool:

@@ -16,6 +16,7 @@ from r23d_jax.runtime.text import duration
 from r23d_jax.training import optim, setup
 from r23d_jax.training.log import read_metrics
 from r23d_jax.viz import study_plot
+from r23d_jax.weights import clip_values
 
 
 def label(arch: str) -> str:
@@ -51,6 +52,7 @@ def build(root, config, dataset, cells, outcomes) -> dict[str, Any]:
     and `mean_class` (`mean`, `deviation` of a sample or None for one seed, `values`; None without a result),
     `clips_per_second`, `train_seconds` (medians over the seeds), and the runs by seed: `seeds`.
     """
+    config = clip_values.of_config(config, dataset.channels, dataset.flow)
     done = [cell for cell in cells if outcomes[cell] and "failed" not in outcomes[cell]]
     claims = [read_json(cell.workdir(root) / "config.json") for cell in done]
     results = [outcomes[cell] for cell in done]

@@ -39,7 +39,8 @@ def load(
     """Loads a network with its labels and preprocessing, ready to use.
 
     Args:
-      source: a run's workdir, a checkpoint folder, a weights file of another project, or a published name.
+      source: a published name, a weights file of another project, `hf://OWNER/REPO[/FILE][@REVISION]`, an address, a
+        checkpoint folder or a run's workdir.
       which: "best" or "last" checkpoint of a workdir.
       arch, labels: as in `weights.loading.load`, if the file does not contain them.
       dtype: "float32", "bfloat16" or "float16", to compute in.
@@ -146,7 +147,7 @@ class Classifier:
         videos: Videos,
         *,
         top: int = 5,
-        clips: str | int = "dense",
+        clips: str | int | None = None,
         fps: float | None = None,
         batch_size: int = 0,
     ) -> Prediction | list[Prediction]:
@@ -156,7 +157,8 @@ class Classifier:
           videos: a file or frames uint8 [T, H, W, 3], which return one prediction; or a folder, a glob pattern or a
             list of any of these, which return a list.
           top: labels per video.
-          clips: "dense" for every non-overlapping clip, or a number of uniformly spread ones.
+          clips: "dense" for every non-overlapping clip, or a number of uniformly spread ones; None, the default, as the
+            card says, which is "dense" but for weights trained on clips spread over the whole video.
           fps: frame rate of arrays.
           batch_size: clips per batch; 0 to choose by the device.
 
@@ -173,7 +175,7 @@ class Classifier:
         *,
         layer: str = "pool",
         pool: bool = True,
-        clips: str | int = "dense",
+        clips: str | int | None = None,
         fps: float | None = None,
         batch_size: int = 0,
     ) -> Features | list[Features]:
@@ -196,7 +198,7 @@ class Classifier:
         found: Iterable[VideoSource],
         *,
         top: int = 5,
-        clips: str | int = "dense",
+        clips: str | int | None = None,
         sliding: tuple[float, float] | None = None,
         failed: Failed | None = None,
         batch_size: int = 0,
@@ -209,6 +211,11 @@ class Classifier:
           sliding: (window, step) in seconds for sliding windows over a long video, 0 for the defaults.
           failed: called with each video that cannot be read and its error; by default the error is raised.
         """
+        if self.card.source.get("classifier") == "none":
+            raise UserError(
+                f"{self.card.source.get('published') or self.card.source['file']}: has no classifier, so it predicts "
+                "nothing: extract features, or fine-tune it (init_from)"
+            )
         spec = self.card.preprocessing
 
         def plan(scanned):
@@ -227,7 +234,7 @@ class Classifier:
         *,
         layer: str = "pool",
         pool: bool = True,
-        clips: str | int = "dense",
+        clips: str | int | None = None,
         failed: Failed | None = None,
         batch_size: int = 0,
     ) -> Iterator[Features]:
@@ -240,7 +247,7 @@ class Classifier:
             path, source = str(result.source.path), result.source
             yield Features(path, result.outputs, starts, scanned.fps, sentence, source, scanned.notes)
 
-    def feature_protocol(self, layer: str, pool: bool, clips: str | int) -> str:
+    def feature_protocol(self, layer: str, pool: bool, clips: str | int | None) -> str:
         """Returns one sentence that describes how features are computed."""
         what = f"mean of {layer}" if pool and layer != "pool" else layer
         return protocol.describe(self.card, clips, self.dtype, aggregate=what)

@@ -82,17 +82,18 @@ class Plan:
     windows: tuple[tuple[float, float, np.ndarray], ...]
 
 
-def plan(scanned: Scanned, spec: Preprocessing, views: str | int) -> Plan:
+def plan(scanned: Scanned, spec: Preprocessing, views: str | int | None = None) -> Plan:
     """Returns the clips that cover a whole video.
 
     Args:
       scanned: the video.
       spec: frames, stride and frame rate of a clip; `frames == 0` takes the whole video as one clip or, if it is
         longer, overlapping clips of `max_frames` that cover it.
-      views: "dense" for every non-overlapping clip, or a number of uniformly spread ones.
+      views: "dense" for every non-overlapping clip, "segments" or "linspace" for one clip spread over the video, or a
+        number of uniformly spread ones; None for `spec.sampling`.
     """
     axis = sampling.resample(scanned.count, scanned.fps, spec.fps, scanned.times)
-    indices = axis[_views(len(axis), spec, views)]
+    indices = axis[_views(len(axis), spec, spec.sampling if views is None else views)]
     return Plan(indices, scanned.at(indices[:, 0]), ((0.0, scanned.seconds, np.arange(len(indices))),))
 
 
@@ -126,7 +127,7 @@ def sliding(scanned: Scanned, spec: Preprocessing, window: float, step: float) -
     starts = list(range(0, len(axis) - length + 1, max(1, round(step * rate)) if step else length))
     if starts[-1] + length < len(axis):
         starts.append(len(axis) - length)
-    relative = _views(length, spec, "dense")
+    relative = _views(length, spec, spec.sampling)
     every = axis[np.asarray(starts)[:, None, None] + relative]
     indices, rows = np.unique(every.reshape(-1, every.shape[-1]), axis=0, return_inverse=True)
     rows = rows.reshape(len(starts), -1)
@@ -144,6 +145,8 @@ def _views(count: int, spec: Preprocessing, views: str | int) -> np.ndarray:
         frames = spec.max_frames
     if views == "dense":
         return sampling.every(count, frames, spec.stride)
+    if views in ("segments", "linspace"):
+        return getattr(sampling, views)(count, frames)[None]
     return sampling.uniform(count, frames, spec.stride, views)
 
 

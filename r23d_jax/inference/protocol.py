@@ -6,7 +6,7 @@ from r23d_jax.weights.card import Card
 
 def describe(
     card: Card,
-    views: str | int,
+    views: str | int | None,
     dtype: str,
     sliding: tuple[float, float] | None = None,
     aggregate: str = "mean of softmax",
@@ -15,14 +15,18 @@ def describe(
 
     Args:
       card: clip and preprocessing.
-      views: "dense" or a number of clips.
+      views: as in `clips.plan`.
       dtype: the network computes in.
       sliding: (window, step) in seconds of sliding windows, 0 for the defaults; None without windows.
       aggregate: how clips are combined.
     """
     spec = card.preprocessing
+    views = spec.sampling if views is None else views
     many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
-    if spec.frames:
+    if views in ("segments", "linspace"):
+        spread = "the middles of equal parts" if views == "segments" else "frames evenly spaced over the whole"
+        clips = f"one clip of {spec.frames} frames, {spread}"
+    elif spec.frames:
         clips = f"{many} {spec.frames}-frame clip{'s' if views not in ('dense', 1) else ''}"
     else:
         parts = "as many as cover it" if views == "dense" else many
@@ -30,7 +34,7 @@ def describe(
     if sliding:
         window, step = (f"{value:g} s" if value else "" for value in sliding)
         clips = f"{clips} in windows of {window or 'one clip'}" + (f", one every {step}" if step else "")
-    stride = "" if spec.stride == 1 else f" of stride {spec.stride}"
+    stride = "" if spec.stride == 1 or views in ("segments", "linspace") else f" of stride {spec.stride}"
     stride += f" of {spec.flow} optical flow" if spec.flow else ""
     rate = "" if spec.fps is None else f" at {spec.fps:g} frames/s"
     crop = "whole frames" if spec.crop is None else f"centre crop {spec.crop}x{spec.crop} of frames"

@@ -6,6 +6,7 @@ ones of the 2D network. Parameter paths are those of piergiaj/pytorch-i3d (`Mixe
 classifier at `fc`, as in every network of this package.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from flax import nnx
 from r23d_jax.models.layers import BatchNorm, Conv, Linear, check_clips, dropout, max_pool, relu
 from r23d_jax.models.ops.convolution import convolve
 from r23d_jax.models.registry import WIDTH, Architecture, Shapes, register
+from r23d_jax.transforms.spec import Preprocessing
 
 _EPSILON = 1e-3
 # As in the other networks: with DeepMind's .999 a short fine-tuning would hardly update the statistics.
@@ -214,6 +216,10 @@ def _size(shapes: Shapes) -> dict[str, Any] | None:
     return {} if kernel[4] == 64 else {"width": kernel[4]}
 
 
+# Carreira and Zisserman 2017: 64 frames, short side 256, crop 224, pixels and flow on -1..1.
+_PREPROCESSING = Preprocessing(resize=256, crop=224, frames=64)
+_FLOW = dataclasses.replace(_PREPROCESSING, channels="flow", flow="tvl1", mean=(0.5, 0.5), std=(0.5, 0.5))
+
 register(
     Architecture(
         name="i3d",
@@ -224,5 +230,6 @@ register(
         kind="3D",
         options={"width": WIDTH},
         epsilon=_EPSILON,
+        preprocessing={"rgb": _PREPROCESSING, "flow": _FLOW},
     )
 )

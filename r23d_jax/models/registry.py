@@ -12,6 +12,7 @@ from typing import Any
 from flax import nnx
 
 from r23d_jax.errors import UserError
+from r23d_jax.transforms.spec import FARNEBACK, KINETICS, Preprocessing
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,6 +38,20 @@ def is_size(value: Any) -> bool:
 WIDTH = Option(is_size, "a whole number of at least 1")
 
 
+def preprocessing(resize: tuple[int, int] | int, crop: int, frames: int, **rgb: Any) -> dict[str, Preprocessing]:
+    """Returns the preprocessing by input of a network trained from nothing.
+
+    Args:
+      resize, crop, frames: see `Preprocessing`.
+      **rgb: mean and std of RGB; those of flow are Farneback's.
+    """
+    size = {"resize": resize, "crop": crop, "frames": frames}
+    return {
+        "rgb": Preprocessing(**size, **rgb),
+        "flow": Preprocessing(**size, channels="flow", flow="farneback", **FARNEBACK),
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A network.
@@ -60,6 +75,8 @@ class Architecture:
       fixed_frames: whether the network is built for clips of exactly `frames` frames.
       epsilon: default of every batch normalisation.
       aliases: other names of the same network -> their titles.
+      preprocessing: "rgb" or "flow" -> the preprocessing with which a network is trained from nothing, as in its paper;
+        weights bring their own.
     """
 
     name: str
@@ -74,6 +91,9 @@ class Architecture:
     fixed_frames: bool = False
     epsilon: float = 1e-5
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    preprocessing: Mapping[str, Preprocessing] = dataclasses.field(
+        default_factory=lambda: preprocessing((128, 171), 112, 16, **KINETICS)
+    )
 
     def fits(self, shapes: Shapes, any_size: bool) -> bool:
         """Returns whether tensors of these shapes are of this network, in its published size or in any."""

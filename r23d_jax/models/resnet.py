@@ -9,8 +9,9 @@ import re
 from typing import Any
 
 from r23d_jax.errors import UserError
-from r23d_jax.models.registry import WIDTH, Architecture, Option, Shapes, is_size, register
+from r23d_jax.models.registry import WIDTH, Architecture, Option, Shapes, is_size, preprocessing, register
 from r23d_jax.models.video_resnet import STAGES, ResNetSpec, VideoResNet, mid_planes
+from r23d_jax.transforms.spec import KINETICS, Preprocessing
 
 _LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
@@ -193,6 +194,16 @@ _BLOCKS = Option(
     f"the number of blocks, 1 or more, of {len(STAGES)} stages",
 )
 
+
+def _preprocessing(name: str) -> dict[str, Preprocessing]:
+    """Returns that of the network's authors, in its published size."""
+    if name.startswith("hara_"):
+        return preprocessing(112, 112, 16, mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737))
+    if name.endswith("_2d3d_full"):  # the study's
+        return preprocessing(136, 112, 16)
+    return preprocessing((128, 171), 112, 32 if name == "r2plus1d_34" else 16, **KINETICS)
+
+
 register(
     *(
         Architecture(
@@ -208,6 +219,7 @@ register(
             fixed_frames=spec.stem == "frames",
             epsilon=spec.epsilon,
             aliases=_ALIASES.get(name, {}),
+            preprocessing=_preprocessing(name),
         )
         for name, spec in SPECS.items()
     )

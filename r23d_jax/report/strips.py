@@ -103,7 +103,8 @@ def collect(run: Run, dataset: Dataset, weights: tuple[Mapping[str, Any], Card],
 def _clips(dataset: Dataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
     """The network's input [T, H, W, C] for each video, made by the evaluation's own code."""
     frames = spec.frames or 64  # of a whole video, enough to look at
-    plan = eval_views(dataset, positions, frames=frames, stride=spec.stride, views=1, crops=1)
+    views = 1 if spec.sampling == "dense" else spec.sampling
+    plan = eval_views(dataset, positions, frames=frames, stride=spec.stride, fps=spec.fps, views=views, crops=1)
     stream = loader.eval_batches(dataset, plan, batch_size=1, process_index=0, process_count=1, threads=0, prefetch=2)
     transform = jax.jit(clip_transforms.eval_transform(spec, 1, "float32"))
     clips: dict[int, np.ndarray] = {}

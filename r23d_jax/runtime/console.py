@@ -25,17 +25,28 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def add_shared_arguments(command: argparse.ArgumentParser) -> None:
     """Adds the arguments of both `predict` and `features`."""
     command.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, a folder or a quoted pattern")
-    command.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir or a checkpoint folder")
-    command.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
+    add_checkpoint(command)
     command.add_argument(
         "--clips",
         type=views,
         metavar="K|dense",
-        help="K clips spread over the video, or every non-overlapping one (dense, the default)",
+        help="K clips spread over the video, or every non-overlapping one (default: as the weights' card says)",
     )
     command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="to compute in")
     command.add_argument("--batch", type=positive, default=0, metavar="N", help="clips per batch (default: 4 to 16)")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def add_checkpoint(command: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say whose weights are used."""
+    command.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="WEIGHTS",
+        help="a published name (`r23d weights` lists them), a weights file, hf://OWNER/REPO[/FILE][@REVISION], an "
+        "https address, a checkpoint folder or a workdir",
+    )
+    command.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a workdir")
 
 
 def positive(text: str) -> int:

@@ -12,6 +12,7 @@ from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import adapt
 from r23d_jax.weights.card import Card
 from r23d_jax.weights.checkpoint import Tensors
+from r23d_jax.weights.sources import public_name
 
 
 def initial_weights(
@@ -34,8 +35,7 @@ def initial_weights(
       source, card: weights and card from `loading.load_flat`.
 
     Returns:
-      Flat weights, and lines to print: what was loaded, re-initialised and unused, and where the card
-      differs from the config (the config decides).
+      Flat weights, and lines to print: what was loaded, re-initialised and unused.
 
     Raises:
       UserError: the weights are of another width, input or network.
@@ -43,18 +43,15 @@ def initial_weights(
     width = card.model.get("width") or 64
     if width != config.model.width:
         raise UserError(
-            f"init_from {config.init_from}: a network of width {width}, here config.model.width is "
+            f"init_from {public_name(config.init_from)}: a network of width {width}, here config.model.width is "
             f"{config.model.width}: set it to {width}, or start from weights of that width or from nothing"
         )
+    source, card = adapt.reorder_labels(source, card, labels, head)
     source, lines = _for_input(config, target, ours, source, card)
-    weights, report = init_from(target, source, head, card.labels == labels, config.init_from)
+    weights, report = init_from(target, source, head, card.labels == labels, public_name(config.init_from))
     lines = [report, *lines]
     if card.labels != labels:
         lines.append(f"labels: {len(card.labels)} classes in the source, {len(labels)} here: new head")
-    for field in ("resize", "crop", "frames", "stride", "fps", "mean", "std"):
-        theirs, here = getattr(card.preprocessing, field), getattr(ours, field)
-        if theirs != here:
-            lines.append(f"{field}: {theirs} in the source, {here} here (the config decides)")
     return weights, lines
 
 
@@ -64,7 +61,7 @@ def _for_input(config, target, ours, source, card) -> tuple[dict[str, Any], list
     image = card.source.get("arch") == "2D"  # inflated from images, so it fits RGB and flow equally
     if theirs.input != ours.input and not image and not config.init_other_input:
         raise UserError(
-            f"init_from {config.init_from}: trained on {theirs.input}, the data set is {ours.input}; "
+            f"init_from {public_name(config.init_from)}: trained on {theirs.input}, the data set is {ours.input}; "
             "--config.init_other_input=true takes these weights all the same"
         )
     stem = models.get(config.arch).first_kernel

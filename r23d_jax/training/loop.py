@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from r23d_jax.data import records
+from r23d_jax.data import records, views
 from r23d_jax.data.dataset import Dataset
 from r23d_jax.evaluation.evaluator import Evaluator, write_results
 from r23d_jax.models.structure import batch_norm_epsilon
@@ -26,8 +26,9 @@ from r23d_jax.training.stopping import Stopping
 from r23d_jax.training.waiting import Waiting
 from r23d_jax.training.window import Window
 from r23d_jax.transforms import spec as specs
-from r23d_jax.weights import loading
+from r23d_jax.weights import clip_values, loading
 from r23d_jax.weights.card import Card
+from r23d_jax.weights.sources import public_name
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path, dataset: Dataset | None = None) -> dict[str, Any]:
@@ -63,7 +64,6 @@ def _train_and_evaluate(
     training = dataset.subset(config.dataset.split, "train")
     steps_per_epoch = len(training) / config.batch_size
     total_steps = setup.steps_of(config, len(training))
-    spec = specs.from_config(config, dataset.channels, dataset.flow)
 
     # --- where to start: resume in this workdir, or init_from another checkpoint, never both
     check_workdir(workdir, config, dataset)
@@ -77,9 +77,12 @@ def _train_and_evaluate(
         saved, rest, origin, progress = resumed
     else:
         precision.check(config.dtype, *precision.hardware())  # a run that began elsewhere goes on as it is
-        progress = {"init": config.init_from or "scratch", "seconds": 0.0, "window": []}
+        progress = {"init": public_name(config.init_from) or "scratch", "seconds": 0.0, "window": []}
         if config.init_from:
             source, origin = loading.load_flat(config.init_from, config.arch)
+    given = config
+    config, said = clip_values.resolve(given, dataset.channels, dataset.flow, origin and origin.preprocessing)
+    spec = specs.from_config(config, dataset.channels, dataset.flow)
 
     # --- network, optimizer, step and state
     arguments = setup.model_arguments(config, len(dataset.class_names), dataset.num_channels, origin)
@@ -91,23 +94,27 @@ def _train_and_evaluate(
     elif source is not None:
         fresh = {**run.params, **run.stats}
         weights, lines = initial_weights(config, fresh, run.stages[-1], dataset.class_names, spec, source, origin)
+        lines += said
         state = run.state(weights)
     else:
         state = run.state()
     step = int(state.step)
     hosts.assert_equal(facts(config, dataset) | {"step": step, "state": hosts.digest(flat(state))})
     state = replicate(state, mesh)
-    card = _card(config, arguments, dataset, run, spec, init)
+    card = _card(config, arguments, dataset, run, spec, init, origin, resumed is not None)
     evaluator = Evaluator(config, dataset, run.network, spec, card, mesh)
 
     # --- workdir and log
     if writer:
-        claim_workdir(workdir, config, dataset)
+        claim_workdir(workdir, given, dataset)
         if not known:
             stack.enter_context(locked(workdir))
     hosts.check_shared(workdir)
     log = Log(workdir, total_steps, step, writer)
     stack.callback(log.close)
+    rates = views.without_rate(dataset, training) if spec.fps else 0
+    if rates:
+        lines.append(f"{rates} of {len(training)} training videos have no frame rate: all of their frames are taken")
     advice = precision.advice(config.dtype, *precision.hardware())
     for line in [*lines, *([advice] if advice else []), _summary(config, dataset, training, run, total_steps, mesh)]:
         log.say(line)
@@ -187,7 +194,9 @@ def _train_and_evaluate(
     return results
 
 
-def _card(config, arguments, dataset, run, spec, init) -> Card:
+def _card(config, arguments, dataset, run, spec, init, origin: Card | None, resumed: bool) -> Card:
+    """Returns the card of a run; `origin` is that of its initial weights or, resumed, the one it had before."""
+    init_sha256 = "" if origin is None else origin.source.get("init_sha256") if resumed else origin.tensors_sha256
     return Card(
         arch=config.arch,
         model=arguments,
@@ -200,7 +209,9 @@ def _card(config, arguments, dataset, run, spec, init) -> Card:
             "split": config.dataset.split,
             "fingerprint": dataset.fingerprint,
             "stored": dataset.stored_as,
+            **({"init_sha256": init_sha256} if init_sha256 else {}),
         },
+        licence=origin.licence if origin else "",
     )
 
 

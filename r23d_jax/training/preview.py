@@ -14,6 +14,7 @@ from r23d_jax.data.dataset import Dataset
 from r23d_jax.training import setup, step
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import from_config
+from r23d_jax.weights import clip_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ def training(config: ConfigDict, dataset: Dataset, count: int, first_step: int =
       count: number of clips; they may span several batches.
       first_step: step of the first batch.
     """
+    config = clip_values.of_config(config, dataset.channels, dataset.flow)
     spec = from_config(config, dataset.channels, dataset.flow)
     transform = jax.jit(setup.train_transform(config, dataset.class_names, spec))
     rows = min(config.batch_size, count + 1)  # mixing needs the next row as well
@@ -63,6 +65,7 @@ def training(config: ConfigDict, dataset: Dataset, count: int, first_step: int =
 
 def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
     """Returns the middle view of each of `count` videos spread evenly over the evaluated part of the split."""
+    config = clip_values.of_config(config, dataset.channels, dataset.flow)
     spec, options = from_config(config, dataset.channels, dataset.flow), config.eval
     positions = dataset.subset(config.dataset.split, options.part)
     chosen = np.unique(np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int))
@@ -71,6 +74,7 @@ def testing(config: ConfigDict, dataset: Dataset, count: int) -> list[Clip]:
         positions[chosen],
         frames=spec.frames,
         stride=spec.stride,
+        fps=spec.fps,
         max_frames=options.max_frames or spec.max_frames,
         views=options.views,
         crops=options.crops,

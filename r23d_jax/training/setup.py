@@ -41,7 +41,7 @@ def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: 
     """Returns the arguments of `models.create` as JSON values, as a card stores them.
 
     Args:
-      config: reads clip.frames and model.
+      config: reads clip.frames and model; filled in by `weights.clip_values.resolve`.
       classes, in_channels: of the data set.
       origin: card of the initial weights; its BatchNorm epsilon is the default.
     """
@@ -102,6 +102,7 @@ def create(
     """Builds network, optimizer and training step of a config.
 
     Args:
+      config: filled in by `weights.clip_values.resolve`.
       arguments: of `models.create`, from `model_arguments`.
       class_names: in the order of the labels.
       spec: preprocessing of the clips.
@@ -141,6 +142,7 @@ def train_batches(config: ConfigDict, dataset: Dataset, positions: np.ndarray, *
     settings = {
         "frames": config.clip.frames,
         "stride": config.clip.stride,
+        "fps": config.clip.fps or None,
         "sampling": config.clip.sampling,
         "batch_size": config.batch_size,
         "seed": config.seed,

@@ -34,6 +34,7 @@ def measure(config: ConfigDict, parts: tuple[str, ...] = PARTS, rounds: int = 5,
     """
     import jax
 
+    config = filled(config)
     result = {
         "arch": config.arch,
         "batch": config.batch_size,
@@ -61,6 +62,13 @@ def measure(config: ConfigDict, parts: tuple[str, ...] = PARTS, rounds: int = 5,
     if "loader" in parts:
         result |= _loader(config, rounds, seconds, result["spread"])
     return result
+
+
+def filled(config: ConfigDict) -> ConfigDict:
+    """Returns the config with the clip of the weights it names, or of its network; see `weights.clip_values`."""
+    from r23d_jax.weights import clip_values
+
+    return clip_values.of_config(config)
 
 
 def _clip_text(config: ConfigDict) -> str:
@@ -158,6 +166,7 @@ def multiply_adds(config: ConfigDict) -> int:
     from r23d_jax import models
     from r23d_jax.models import summary
 
+    config = filled(config)
     clip = (config.clip.frames, config.clip.size, config.clip.size, len(config.clip.mean))
     arguments = _model_arguments(config)
     return summary.nominal_macs(lambda: models.create_from_arguments(config.arch, arguments), clip)
@@ -172,6 +181,7 @@ def steps(config: ConfigDict, mesh):
     from r23d_jax.training import setup
     from r23d_jax.transforms import spec as specs
 
+    config = filled(config)
     channels = ("flow", "tvl1") if len(config.clip.mean) == 2 else ("rgb", None)
     arguments, spec = _model_arguments(config), specs.from_config(config, *channels)
     names = (*config.augment.flip_sensitive, *(f"class {index}" for index in range(_NUM_CLASSES)))[:_NUM_CLASSES]
@@ -187,6 +197,7 @@ def _model_arguments(config: ConfigDict) -> dict[str, Any]:
 
 def noise(config: ConfigDict) -> dict[str, np.ndarray]:
     """Returns a batch of random frames as the loader would return it, of the size that the config resizes to."""
+    config = filled(config)
     resize = config.clip.resize
     height, width = resize if isinstance(resize, tuple) and len(resize) == 2 else (np.max(resize), np.max(resize))
     rows, rng = config.batch_size, np.random.default_rng(0)

@@ -5,6 +5,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# Statistics of pixels on 0..1. Kinetics' are those of torchvision and VMZ (there on 0..255).
+KINETICS = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+# VMZ's statistics of Farneback flow, in pixels; stored flow is (pixels + 20) / 40 on 0..1 (`data.flow.BOUND`).
+FARNEBACK = {
+    "mean": tuple((pixels + 20) / 40 for pixels in (0.0046635, 0.0046261)),
+    "std": tuple(pixels / 40 for pixels in (0.972347, 0.755146)),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -21,6 +30,8 @@ class Preprocessing:
       channels: "rgb" or "flow".
       flow: the optical-flow algorithm if `channels` is "flow", else None.
       max_frames: longest clip if `frames` is 0.
+      sampling: how a clip's frames are taken from the video, see `data.sampling`: "dense" for consecutive ones,
+        "segments" for one of each equal part, "linspace" for evenly spaced ones from the first to the last.
     """
 
     resize: tuple[int, int] | int | None
@@ -33,11 +44,16 @@ class Preprocessing:
     channels: str = "rgb"
     flow: str | None = None
     max_frames: int = 256
+    sampling: str = "dense"
 
     @property
     def input(self) -> str:
         """The kind of input as text: "rgb" or "flow (tvl1)"."""
         return self.channels if self.flow is None else f"{self.channels} ({self.flow})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocessing":
@@ -49,15 +65,17 @@ class Preprocessing:
 
 
 def from_config(config: ConfigDict, channels: str = "rgb", flow: str | None = None) -> Preprocessing:
-    """Returns the preprocessing of a config."""
+    """Returns the preprocessing of a config whose `clip` is filled in (`weights.clip_values.resolve`)."""
     resize = config.clip.resize
     return Preprocessing(
         resize=resize[0] if isinstance(resize, tuple) and len(resize) == 1 else resize,
         crop=config.clip.size,
         frames=config.clip.frames,
         stride=config.clip.stride,
+        fps=config.clip.fps or None,
         mean=config.clip.mean,
         std=config.clip.std,
         channels=channels,
         flow=flow,
+        sampling=config.clip.sampling,
     )

@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from r23d_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from r23d_jax.weights.card import Card
 
 Tensors = Mapping[str, np.ndarray]
 _SHOWN, _SHOWN_ERRORS = 6, 12
@@ -52,6 +55,24 @@ class Report:
             said.append(f"initialised anew: {listed(self.fresh)}")
         said += [f"left out: {len(names)} x {why} ({listed(names, 2)})" for why, names in self.unused.items()]
         return said
+
+
+def reorder_labels(
+    values: Tensors, card: "Card", labels: Sequence[str], head: str = "fc"
+) -> tuple[dict[str, np.ndarray], "Card"]:
+    """Returns weights and card with the classes in another order, if these are the same classes.
+
+    Args:
+      values: flat weights, whose classifier is `head`.
+      card: of them.
+      labels: the wanted order; with other classes nothing is changed.
+      head: top-level name of the classifier.
+    """
+    if tuple(card.labels) == tuple(labels) or sorted(card.labels) != sorted(labels):
+        return dict(values), card
+    order = [card.labels.index(label) for label in labels]
+    moved = {name: np.asarray(value)[..., order] for name, value in values.items() if name.startswith(f"{head}.")}
+    return {**values, **moved}, dataclasses.replace(card, labels=tuple(labels))
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from r23d_jax import models
+from r23d_jax.data.sampling import SAMPLINGS
 from r23d_jax.errors import UserError
 from r23d_jax.runtime.files import read_json
 from r23d_jax.transforms.spec import Preprocessing
@@ -105,6 +106,7 @@ def _check(card: Card) -> None:
         "fps": spec.fps is not None and not _positive(spec.fps, below=1e4),
         "mean": not all(_number(value) and abs(value) < 1e6 for value in spec.mean),
         "std": not (spec.std and len(spec.std) == len(spec.mean) and _positive(*spec.std)),
+        "sampling": spec.sampling not in SAMPLINGS,
         "channels": spec.channels not in ("rgb", "flow"),
         "flow": not isinstance(spec.flow, str if spec.channels == "flow" else type(None)),
         "bn_epsilon": not _positive(card.bn_epsilon),

@@ -1,7 +1,7 @@
 """Types that describe a family of published weights: names, preprocessing, licence and publications.
 
-Hashes are the published ones: torchvision and ig65m-pytorch put the first 8 hex digits of the SHA-256 into the file
-name, GitHub shows the Git blob hash. VMZ, kenshohara, DPC and TensorFlow publish none.
+Hashes are the published ones: torchvision, ig65m-pytorch and XDC put the first 8 hex digits of the SHA-256 into the
+file name, GitHub shows the Git blob hash. VMZ, kenshohara, DPC and TensorFlow publish none.
 """
 
 import dataclasses
@@ -22,7 +22,10 @@ class File:
       git_blob: its Git blob hash (SHA-1 over a header and the content), "" if it is not in a repository.
       megabytes: published size in 2**20 bytes, None if unknown; the server gives the exact size.
       member: for an archive, the wanted file in it.
-      direct: whether a program may download it (not from Google Drive).
+      direct: whether a program may download it from `url` (not from Google Drive).
+      mirrors: further addresses of the same file, from which a program may download it.
+      pages: further pages to fetch it from by hand.
+      sha1: leading hex digits of its SHA-1, "" if none is published.
     """
 
     name: str
@@ -32,6 +35,19 @@ class File:
     megabytes: float | None = None
     member: str = ""
     direct: bool = True
+    mirrors: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
+    sha1: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses to download it from, in order of preference; empty if no program may."""
+        return (*((self.url,) if self.direct else ()), *self.mirrors)
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether a hash decides if some content is this file."""
+        return bool(self.sha256 or self.sha1 or self.git_blob)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +60,9 @@ class Published:
       files: the first one is read.
       preprocessing: as in training.
       classes: number of logits, 0 without a classifier.
-      labels: "kinetics400" if those are its classes, "" if class names are unknown.
-      licence: SPDX name as stated by its publisher, "" if none is stated.
+      labels: its classes, see `registry.labels`: "kinetics400"; "ucf101-sorted", in the order of Python's `sorted`; a
+        text file with one class name a line in the order of the logits; "" if class names are unknown.
+      licence: SPDX expression as stated by its publisher, "" if none is stated.
       scores: `{"metric", "value", "protocol"}`, values in percent.
       pretrained: data set it was trained on, as text.
     """
@@ -55,7 +72,7 @@ class Published:
     files: tuple[File, ...]
     preprocessing: Preprocessing
     classes: int
-    labels: str = ""
+    labels: str | File = ""
     licence: str = ""
     scores: tuple[dict, ...] = ()
     pretrained: str = "Kinetics-400"

@@ -10,7 +10,7 @@ import numpy as np
 from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.models.registry import Architecture, Shapes
-from r23d_jax.weights import adapt, architecture, download, families, readers, registry
+from r23d_jax.weights import adapt, architecture, download, families, presets, readers, registry, sources
 from r23d_jax.weights.card import Card
 from r23d_jax.weights.families.datasets import kinetics400
 from r23d_jax.weights.family import Family, Published
@@ -32,17 +32,6 @@ class Imported:
     values: dict[str, np.ndarray]
     card: Card
     notes: list[str]
-
-
-def locate(source: str | Path) -> tuple[Path, Published | None]:
-    """Returns the path of a file, folder or TensorFlow prefix, or of a published name's downloaded file."""
-    path = Path(source)
-    if path.exists() or path.with_name(path.name + ".index").exists():
-        return path, None
-    if str(source) not in registry.published() and (path.suffix or len(path.parts) > 1):
-        raise UserError(f"{source}: no such file or folder")
-    published = registry.get(str(source))
-    return download.fetch(published.name), published
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
@@ -70,27 +59,30 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
 
 
 def convert(
-    source: str | Path,
+    source: str | Path | sources.Located,
     arch: str | None = None,
     labels: Sequence[str] | None = None,
     in_channels: int | None = None,
     key: str | None = None,
+    preset: presets.Preset | None = None,
 ) -> Imported:
     """Reads published weights of any family.
 
     Args:
-      source: a file, a TensorFlow prefix or folder, or a published name.
+      source: a file, a TensorFlow prefix or folder, a published name or an address; see `sources.locate`.
       arch: name of the network, by default recognised. Another network than the source's means a transplant (3D
         kernels summed over time); for a 2D network it is the target of inflation.
       labels: class names in the order of the logits.
       in_channels: number of input channels if not the source's 3; the first kernel is averaged over them.
       key: which state dict of a PyTorch file that holds several, `model_ema` say.
+      preset: preprocessing and labels of a file that does not say them.
 
     Raises:
       UserError: tensors do not fit; the message lists them.
     """
-    path, published = locate(source)
-    read = readers.read_tensors(path, key)
+    located = source if isinstance(source, sources.Located) else sources.locate(source)
+    published, source = located.published, located.name
+    read = readers.read_tensors(located.path, key)
     if key is not None and read.format != "torch":
         raise UserError(f"{source}: no PyTorch file, so it has no several state dicts: leave out --key {key}")
     origin = str(source)
@@ -120,7 +112,7 @@ def convert(
         first_kernel=models.get(arch).first_kernel,
         image=family.image,
         transplant=theirs is not None and theirs != models.canonical(arch),
-        fresh=family.fresh,
+        fresh=_may_lack(family, ours),
         implied=family.implied,
         report=report,
     )
@@ -133,9 +125,14 @@ def convert(
     values.update(_fresh(report.fresh, target))
 
     notes = [f"{read.file}: {family.name} weights of {theirs or 'a 2D network'}, as {arch}", *report.lines()]
+    if read.stripped:
+        notes.append(f"taken off the names: {', '.join(read.stripped)}")
     if read.left_out:
         notes.append(f"beside the tensors, not looked at: {adapt.listed(read.left_out)}")
-    card = _card(read, family, published, theirs, arch, arguments, labels, report, notes)
+    if labels is None and preset is not None and preset.labels and len(preset.labels()) == arguments["num_classes"]:
+        labels = preset.labels()
+    named = located.published is not None
+    card = _card(read, family, published, theirs, arch, arguments, labels, report, notes, preset, named)
     extra = {}
     if read.format in ("torch", "safetensors") and not family.image:  # 2D networks are not exported
         extra["num_batches_tracked"] = _counters(read.tensors, table)
@@ -193,6 +190,12 @@ def _identify(read: readers.TensorFile, family: Family) -> Published | None:
     return registry.identify(read.sha256, blob)
 
 
+def _may_lack(family: Family, ours: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Returns the endings of paths that a file may lack; of a classifier it has all or nothing."""
+    headless = not any(path.startswith("fc.") for path in ours)
+    return tuple(ending for ending in family.fresh if headless or not ending.startswith("fc."))
+
+
 def _fresh(paths: Sequence[str], target: Mapping[str, object]) -> dict[str, np.ndarray]:
     """Returns fresh initial values."""
     values = {}
@@ -233,11 +236,16 @@ def _card(
     labels: Sequence[str] | None,
     report: adapt.Report,
     notes: list[str],
+    preset: presets.Preset | None,
+    named: bool,
 ) -> Card:
     canonical, classes = models.canonical(arch), arguments["num_classes"]
     unchanged = theirs == canonical and not report.channels and "fc.kernel" not in report.fresh
     channels, frames = arguments["in_channels"], arguments.get("frames")
-    if published is not None and not report.channels:
+    if preset is not None:
+        preprocessing = preset.apply(family.preprocessing(theirs or canonical, channels, frames))
+        notes.append(f"preprocessing by --preprocessing {preset.name}")
+    elif published is not None and not report.channels:
         preprocessing = published.preprocessing
     else:
         preprocessing = family.preprocessing(theirs or canonical, channels, frames)
@@ -250,10 +258,10 @@ def _card(
         "dropout": 0.0,
         **{key: arguments[key] for key in models.get(arch).options if key in arguments},
     }
-    return Card(
+    card = Card(
         arch=arch,
         model=model,
-        labels=_labels(labels, classes, family, published, report, notes),
+        labels=_labels(labels, classes, family, published, named, report, notes),
         preprocessing=preprocessing,
         bn_epsilon=models.get(theirs or canonical).epsilon if family.epsilon is None else family.epsilon,
         init=_init(read, family, published, theirs, canonical, report),
@@ -263,10 +271,17 @@ def _card(
             "family": family.name,
             "arch": theirs or "2D",
             "published": published.name if published else "",
+            **({"classifier": "none"} if "fc.kernel" in report.fresh else {}),
         },
         licence=published.licence if published else family.licence,
-        published=published.scores if published and unchanged else (),
+        published=published.scores if published and unchanged and preset is None else (),
     )
+    if preset is not None:
+        try:
+            Card.from_dict(card.to_dict())
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"--preprocessing {preset.name}: {error} for {arch} of {channels} channels") from None
+    return card
 
 
 def _labels(
@@ -274,6 +289,7 @@ def _labels(
     classes: int,
     family: Family,
     published: Published | None,
+    named: bool,
     report: adapt.Report,
     notes: list[str],
 ) -> tuple[str, ...]:
@@ -284,7 +300,13 @@ def _labels(
     if "fc.kernel" in report.fresh:
         return ()
     if published is not None:
-        return kinetics400() if published.labels == "kinetics400" else ()
+        try:
+            return registry.labels(published)
+        except UserError as error:
+            if named:
+                raise
+            notes.append(f"without the names of its {classes} classes ({error}); --labels gives them")
+            return ()
     if classes == 400 and family.kinetics:
         notes.append("400 classes: taken to be Kinetics-400's in their published order; --labels says otherwise")
         return kinetics400()

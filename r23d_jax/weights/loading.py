@@ -9,8 +9,9 @@ from flax import nnx
 
 from r23d_jax import models
 from r23d_jax.errors import UserError
-from r23d_jax.weights import architecture, checkpoint, importing
-from r23d_jax.weights.card import FILE_NAME, Card, tree_sha256
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights import architecture, checkpoint, importing, registry, repository, sources
+from r23d_jax.weights.card import FILE_NAME, Card, read_card, tree_sha256
 
 
 def load(
@@ -25,7 +26,8 @@ def load(
     """Loads a network with weights, in evaluation mode.
 
     Args:
-      source: a weights file, TensorFlow prefix or folder, published name, checkpoint folder, or workdir.
+      source: a published name, a weights file of another project, a TensorFlow prefix or folder, a checkpoint folder
+        or workdir, `hf://OWNER/REPO[/FILE][@REVISION]`, or an http(s) address.
       arch: a name of `models.NAMES`, by default recognised; see `importing.convert`.
       labels: class names in the order of the logits, or a file with one per line.
       in_channels: number of input channels if not the source's 3.
@@ -53,11 +55,14 @@ def load_flat(
 ) -> tuple[dict[str, np.ndarray], Card]:
     """Does the same as `load`, but returns the weights by path instead of a network."""
     names = importing.read_labels(labels) if isinstance(labels, str | Path) else labels
-    if not is_ours(source):
-        imported = importing.convert(source, arch, names, in_channels, key)
+    located = sources.locate(source)
+    if is_ours(located.path):
+        values, card = checkpoint.load_weights(checkpoint.find(located.path, which))
+    elif repository.is_repository(located.path):
+        values, card = repository.read(located.path)
+    else:
+        imported = importing.convert(located, arch, names, in_channels, key)
         return imported.values, dataclasses.replace(imported.card, tensors_sha256=tree_sha256(imported.values))
-    folder = checkpoint.find(source, which)
-    values, card = checkpoint.load_weights(folder)
     if arch is not None and models.canonical(arch) != models.canonical(card.arch):
         raise UserError(f"{source}: a checkpoint of {card.arch}, not of {arch}")
     if names is not None and tuple(names) != card.labels:
@@ -66,6 +71,19 @@ def load_flat(
     if in_channels not in (None, channels):
         raise UserError(f"{source}: a checkpoint for {channels} input channels, not {in_channels}")
     return values, card
+
+
+def preprocessing_of(source: str | Path, arch: str | None = None) -> Preprocessing:
+    """Returns the preprocessing of weights, of which no more is read or downloaded than that takes.
+
+    Raises as `load`.
+    """
+    if str(source) in registry.published() and not Path(source).exists():
+        return registry.get(str(source)).preprocessing
+    located = sources.locate(source)
+    if is_ours(located.path):
+        return read_card(checkpoint.find(located.path)).preprocessing
+    return load_flat(source, arch)[1].preprocessing
 
 
 def build(card: Card, values: Mapping[str, np.ndarray]) -> nnx.Module:

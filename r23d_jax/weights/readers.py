@@ -6,9 +6,10 @@ The format is recognised by the first bytes, not by the name. None needs the lib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,11 @@ from r23d_jax.weights import pickles, tensorflow_files, torch_files
 # Under these names training checkpoints hold a network's weights, and averages of them.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 _WRAPPERS += ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_ema", "ema", "swa_model")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # DataParallel, torch.compile, Lightning's modules
+_HOLDERS = (*_WRAPPERS, "checkpoint", "ckpt", "state", "weights")  # of state dicts, one in another
+_WITHIN = ("module", "_orig_mod")  # parts of names, anywhere in them: DataParallel's and torch.compile's
+_PREFIXES = ("model.", "net.", "network.")  # of modules that hold the network: Lightning's, say
+# What such a module holds beside the network: losses with weights, and metrics.
+_BESIDE = re.compile(r"(criterion|loss|loss_fn|loss_func(tion)?|metrics?|(train|val|valid|validation|test)_\w+)\..*")
 _TOP = "."  # as a key: the tensors beside the state dicts
 _AVERAGED = "n_averaged"  # torch.optim.swa_utils.AveragedModel's counter
 
@@ -34,6 +39,7 @@ class TensorFile:
       file: base name of the file with the tensors; the index of a TensorFlow checkpoint of several shards.
       sha256: of that file's bytes.
       left_out: names of other values in the file (`optimizer`, `epoch`).
+      stripped: what was taken off the names: wrappers, prefixes, renamed heads.
     """
 
     path: Path
@@ -42,6 +48,7 @@ class TensorFile:
     file: str
     sha256: str
     left_out: tuple[str, ...] = ()
+    stripped: tuple[str, ...] = ()
 
 
 def read_tensors(path: str | Path, key: str | None = None) -> TensorFile:
@@ -68,10 +75,10 @@ def read_tensors(path: str | Path, key: str | None = None) -> TensorFile:
         end = file.read(8)
     _refuse_text(path, start)
     if torch_files.is_torch(start):
-        tensors, left_out = _read_torch(path, key)
-        return TensorFile(path, "torch", tensors, path.name, sha256(path), left_out)
+        return _read_torch(path, key)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27:
-        return TensorFile(path, "safetensors", _read_safetensors(path), path.name, sha256(path))
+        names = strip_prefixes(_read_safetensors(path))
+        return TensorFile(path, "safetensors", names.tensors, path.name, sha256(path), names.beside, names.stripped)
     if end == tensorflow_files.MAGIC:  # of version 1
         return _read_tensorflow(path, path)
     if start[:1] == b"\x80" or path.suffix == ".pkl":
@@ -99,26 +106,35 @@ def _refuse_text(path: Path, start: bytes) -> None:
 # --- PyTorch ---
 
 
-def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    state, left_out = _unwrap(path, torch_files.read(path), key)
+def _read_torch(path: Path, key: str | None) -> TensorFile:
+    state, left_out, wrapper = _unwrap(path, torch_files.read(path), key)
     try:
-        return strip_prefixes({name: np.asarray(tensor) for name, tensor in state.items()}), left_out
+        names = strip_prefixes({name: np.asarray(tensor) for name, tensor in state.items()})
     except Exception as error:  # the values of a damaged file
         raise torch_files.damaged(path, error) from None
+    stripped = (*([f"the wrapper {wrapper}"] if wrapper else []), *names.stripped)
+    return TensorFile(path, "torch", names.tensors, path.name, sha256(path), (*left_out, *names.beside), stripped)
 
 
 def _is_state(value: Any) -> bool:
     return isinstance(value, Mapping) and any(isinstance(v, torch_files.Tensor) for v in value.values())
 
 
-def _unwrap(path: Path, loaded: Any, key: str | None) -> tuple[dict[str, torch_files.Tensor], tuple[str, ...]]:
-    """Returns the state dict inside a training checkpoint, and the names of what is beside it.
+def _unwrap(path: Path, loaded: Any, key: str | None) -> tuple[dict[str, torch_files.Tensor], tuple[str, ...], str]:
+    """Returns the state dict inside a training checkpoint, the names of what is beside it, and its own name.
 
     Raises:
       UserError: there is none, or several and no key says which.
     """
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not a state dict")
+    beside, holders = [], []
+    while not any(_is_state(value) or isinstance(value, torch_files.Tensor) for value in loaded.values()):
+        inner = [name for name in _HOLDERS if isinstance(loaded.get(name), Mapping)]
+        if len(inner) != 1:
+            break
+        beside += [_name(name) for name in loaded if name != inner[0]]
+        holders, loaded = [*holders, inner[0]], loaded[inner[0]]
     found = {name: value for name, value in loaded.items() if isinstance(name, str) and _is_state(value)}
     tensors = [name for name, value in loaded.items() if isinstance(value, torch_files.Tensor)]
     likely = [name for name in _WRAPPERS if name in found]
@@ -131,7 +147,8 @@ def _unwrap(path: Path, loaded: Any, key: str | None) -> tuple[dict[str, torch_f
         raise UserError(f"{path}: no state dict {key!r} in it; there are: {', '.join(map(_name, found)) or 'none'}")
     chosen = key or (likely[0] if likely else _TOP)
     content = loaded if chosen == _TOP else found[chosen]
-    left_out = [_name(name) for name in loaded if content is not loaded and name != chosen]
+    left_out = [*beside, *(_name(name) for name in loaded if content is not loaded and name != chosen)]
+    holders += [_name(chosen)] if content is not loaded else []
     state = {}
     for name, value in content.items():
         if isinstance(value, torch_files.Tensor) and name != _AVERAGED:
@@ -140,7 +157,7 @@ def _unwrap(path: Path, loaded: Any, key: str | None) -> tuple[dict[str, torch_f
             left_out.append(_name(name))
     if not state:
         raise UserError(f"{path}: no tensors in it, only {', '.join(left_out[:6]) or 'nothing'}")
-    return state, tuple(left_out)
+    return state, tuple(left_out), ".".join(holders)
 
 
 def _name(key: Any) -> str:
@@ -148,11 +165,59 @@ def _name(key: Any) -> str:
     return printable(str(key)[:200])
 
 
-def strip_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Removes the prefixes of wrappers that every name has."""
-    while prefix := next((p for p in _PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+class Names(NamedTuple):
+    """Tensors under the network's own names, names of tensors beside the network, and what was taken off."""
+
+    tensors: dict[str, np.ndarray]
+    beside: tuple[str, ...]
+    stripped: tuple[str, ...]
+
+
+def strip_prefixes(tensors: dict[str, np.ndarray]) -> Names:
+    """Removes what wrappers put before or into names, in any nesting; a name never takes another's place."""
+    beside, stripped = [], []
+
+    def rename(new: Callable[[str], str], what: str) -> None:
+        nonlocal tensors
+        renamed = {new(name): value for name, value in tensors.items()}
+        if len(renamed) == len(tensors) and renamed.keys() != tensors.keys():
+            tensors = renamed
+            stripped.append(what)
+
+    for part in _WITHIN:
+        rename(lambda name, part=part: ".".join(p for p in name.split(".") if p != part), f"{part}.")
+    while True:
+        before = len(stripped)
+        network = [name for name in tensors if not _BESIDE.fullmatch(name)]
+        for prefix in _PREFIXES:
+            if network and all(name.startswith(prefix) for name in network):
+                others = [name for name in tensors if name not in set(network)]
+                beside += others
+                tensors = {name: value for name, value in tensors.items() if name not in others}
+                rename(lambda name, prefix=prefix: name.removeprefix(prefix), prefix)
+                break
+        if len(stripped) == before and _has_backbone(tensors):
+            head = _head(tensors)
+            rename(lambda name: name.removeprefix("backbone."), "backbone.")
+            if head and head != "fc":
+                rename(lambda name, head=head: re.sub(rf"^{re.escape(head)}\.", "fc.", name), f"{head}. (now fc.)")
+        if len(stripped) == before:
+            return Names(tensors, tuple(beside), tuple(stripped))
+
+
+def _has_backbone(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Returns whether `backbone.` is a wrapper's; the networks of DPC have parts of their own beside it."""
+    names = [name for name in tensors if name.startswith("backbone.")]
+    inside = any(name.startswith(("backbone.stem.", "backbone.fc.", "backbone.model.")) for name in names)
+    return bool(names) and (inside or _head(tensors) is not None)
+
+
+def _head(tensors: Mapping[str, np.ndarray]) -> str | None:
+    """Returns the name of a linear layer if it is all there is beside `backbone.`: mmaction2's `cls_head.fc_cls`."""
+    others = {name for name in tensors if not name.startswith("backbone.")}
+    head = next(iter(others)).rpartition(".")[0] if others else ""
+    fits = others == {f"{head}.weight", f"{head}.bias"} and tensors[f"{head}.weight"].ndim == 2
+    return head if fits else None
 
 
 # --- safetensors ---
@@ -163,7 +228,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            return strip_prefixes({name: file.get_tensor(name) for name in file.keys()})
+            return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, ValueError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: damaged or truncated safetensors file ({one_line(error)[:160]})") from None
 

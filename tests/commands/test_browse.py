@@ -21,6 +21,7 @@ from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import from_config
 from r23d_jax.viz import dataset_summary
 from r23d_jax.viz import sheet as sheets
+from r23d_jax.weights import clip_values
 
 CONFIG = ["clip.size=16", "clip.resize=20", "clip.frames=4", "clip.stride=2", "batch_size=5", "seed=3"]
 
@@ -51,7 +52,7 @@ class Spy:
 
 def seen_in_training(config, dataset, steps):
     """Clips that the real training step hands its network, for each step."""
-    spec = from_config(config, dataset.channels, dataset.flow)
+    spec = from_config(clip_values.of_config(config), dataset.channels, dataset.flow)
     augmentation = clip_transforms.Augmentation.from_config(config.augment)
     transform = clip_transforms.train_transform(spec, augmentation, dataset.class_names, config.dtype)
     tx, params = optax.sgd(0.1), {"w": jnp.ones(())}
@@ -102,7 +103,7 @@ def test_test_clips(dataset, which):
     clips = preview.testing(config, dataset, 3)
     positions = dataset.subset("1", "test")[[0, 2, 5]]  # of six, sorted by name
     plans = views.plans(dataset, positions, frames=4, stride=2, max_frames=256, views=which, crops=3)
-    transform = jax.jit(clip_transforms.eval_transform(from_config(config), 3, "float32"))
+    transform = jax.jit(clip_transforms.eval_transform(from_config(clip_values.of_config(config)), 3, "float32"))
     every: dict[str, list[np.ndarray]] = {}
     for plan in plans:
         for batch in loader.eval_batches(dataset, plan, batch_size=len(plan)):
@@ -118,7 +119,7 @@ def test_test_clips(dataset, which):
 def test_sheet_shows_the_input_pixel_by_pixel(dataset):
     config = load("augment.flip=0.0")
     clips = preview.training(config, dataset, 3)
-    spec = from_config(config)
+    spec = from_config(clip_values.of_config(config))
     sheet = np.asarray(sheets.draw(clips, spec, "title", "note.", columns=3))
     scale = 7  # 112 / 16
     for clip in clips:

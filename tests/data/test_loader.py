@@ -1,5 +1,6 @@
 """Streams: the same batches for every start, worker count and host count; clean ends and clear errors."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_data
 import jax
@@ -15,7 +17,8 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from r23d_jax.data import loader
+from r23d_jax.data import loader, sampling
+from r23d_jax.data.dataset import VideoRecord
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.data.views import eval_views, whole_views
 from r23d_jax.data.workers import Buffers
@@ -74,12 +77,38 @@ def test_a_batch_holds_what_it_says(dataset, training):
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-@pytest.mark.parametrize("sampling", ["dense", "segments"])
-def test_a_later_start_gives_the_same_batches(dataset, training, balanced, sampling):
-    options = {"balanced": balanced, "sampling": sampling}
+@pytest.mark.parametrize("how", ["dense", "segments", "linspace"])
+def test_a_later_start_gives_the_same_batches(dataset, training, balanced, how):
+    options = {"balanced": balanced, "sampling": how}
     whole = take(dataset, training, 9, **options)
     for start in (1, 4, 8):
         assert_equal(take(dataset, training, 9 - start, start_step=start, **options), whole[start:])
+
+
+@pytest.mark.parametrize("fps", [12.5, 10.0, 50.0])
+def test_training_clips_are_of_the_resampled_video(dataset, training, fps):
+    """Every clip is one that `dense` may draw from the frames shown at those moments; the videos have 25 frames/s."""
+    for batch in take(dataset, training, 6, fps=fps):
+        for row, position in enumerate(batch["video"]):
+            video = dataset.videos[position]
+            axis = sampling.resample(video.num_frames, 25.0, fps)
+            everything = np.empty((video.num_frames, *dataset.canvas, 3), np.uint8)
+            dataset.decode(position, range(video.num_frames), everything)
+            starts = range(max(len(axis) - 3 * CLIP["stride"], 1))
+            possible = [axis[sampling.at(start, len(axis), 4, CLIP["stride"])] for start in starts]
+            assert any((everything[indices] == batch["frames"][row]).all() for indices in possible)
+
+
+@pytest.mark.parametrize("views", ["dense", "segments", "linspace", 3])
+def test_views_are_of_the_resampled_video(dataset, views):
+    positions = dataset.subset("1", "test")
+    plan = eval_views(dataset, positions, **CLIP, fps=12.5, views=views)
+    for index, position in enumerate(positions):
+        axis = sampling.axis(dataset.videos[position], 12.5)
+        lengths = VideoRecord("a", 0, len(axis), 8, 8, {})
+        alone = dataclasses.replace(lengths, fps=12.5)
+        expected = eval_views(SimpleNamespace(videos=[alone]), np.array([0]), **CLIP, views=views).indices
+        np.testing.assert_array_equal(plan.indices[plan.video == index], axis[expected])
 
 
 def test_workers_and_prefetch_change_nothing(dataset, training):
@@ -147,7 +176,7 @@ def test_balanced_gives_every_class_its_turn(dataset, training):
 
 
 @pytest.mark.parametrize("crops", [1, 3])
-@pytest.mark.parametrize("views", ["dense", "segments", 1, 3])
+@pytest.mark.parametrize("views", ["dense", "segments", "linspace", 1, 3])
 def test_every_view_comes_once(dataset, views, crops):
     positions = dataset.subset("1", "test")
     plan = eval_views(dataset, positions, **CLIP, views=views, crops=crops)
@@ -362,7 +391,7 @@ def test_nothing_is_left_when_the_parent_is_killed(dataset):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"sampling": "sparse"}, 'clip.sampling=sparse: must be "dense" or "segments"'),
+        ({"sampling": "sparse"}, "clip.sampling=sparse: must be one of dense, segments, linspace"),
         ({"batch_size": 3, "process_count": 2}, "batch_size=3 does not divide over 2 hosts"),
     ],
 )

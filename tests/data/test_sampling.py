@@ -1,11 +1,14 @@
 """Sampling rules against index tables written out by hand, and properties of them all."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from r23d_jax.data import sampling
+from r23d_jax.data.dataset import VideoRecord
 
 
 class Fixed:
@@ -179,3 +182,21 @@ def test_dense_starts_are_uniform():
     counts = np.bincount(starts, minlength=6)
     assert len(counts) == 6
     assert np.abs(counts - 500).max() < 5 * np.sqrt(500)
+
+
+@pytest.mark.parametrize("length, frames", [(1, 4), (3, 4), (16, 16), (100, 16), (99, 2), (50, 1)])
+def test_linspace_goes_from_the_first_frame_to_the_last(length, frames):
+    found = sampling.linspace(length, frames)
+    assert found.dtype == np.int32 and found[0] == 0 and (np.diff(found) >= 0).all()
+    assert found[-1] == (length - 1 if frames > 1 else 0)
+    assert found.tolist() == [int((length - 1) * i / max(frames - 1, 1)) for i in range(frames)]
+
+
+def test_a_video_without_a_rate_keeps_its_frames():
+    video = VideoRecord("a", 0, 7, 8, 8, {}, fps=0.0)
+    assert sampling.axis(video, 15.0).tolist() == list(range(7))
+    at_30 = dataclasses.replace(video, fps=30.0)
+    assert sampling.axis(at_30, 15.0).tolist() == [0, 2, 4]
+    assert sampling.axis(at_30, None).tolist() == list(range(7))
+    late = dataclasses.replace(video, fps=10.0, times=np.array([0, 0.1, 0.2, 0.3, 0.9, 1.0, 1.1]))
+    assert sampling.axis(late, 5.0).tolist() == [0, 2, 3, 3, 3, 5]

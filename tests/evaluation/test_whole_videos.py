@@ -75,13 +75,13 @@ def even(tmp_path_factory):
 
 
 def load(folder, source, *overrides):
-    small = ("dataset.name=tfds_ucf101", f"dataset.data_dir={folder / 'data'}", f"init_from={source}", "clip.frames=4")
-    return configs.load("demo", [*small, "batch_size=8", "workers=1", *overrides])
+    small = ("dataset.name=tfds_ucf101", f"dataset.data_dir={folder / 'data'}", f"init_from={source}")
+    return configs.load("common", [*small, "batch_size=8", "workers=1", *overrides])
 
 
 def test_the_answer_is_that_of_predict(even, tmp_path, capsys):
     dataset, folder, source = even
-    results = evaluate_checkpoint(load(folder, source, "eval.views=whole"), tmp_path / "w", which="init").results
+    results = evaluate_checkpoint(load(folder, source), tmp_path / "w", which="init").results
     assert "own protocol" not in capsys.readouterr().err
     assert json.loads((tmp_path / "w" / "results.json").read_text()) == results
     assert results["videos_evaluated"] == results["videos_expected"] == 3
@@ -106,9 +106,11 @@ def test_the_answer_is_that_of_predict(even, tmp_path, capsys):
 
 def test_other_views_of_such_weights_are_announced(even, tmp_path, capsys):
     _, folder, source = even
-    results = evaluate_checkpoint(load(folder, source), tmp_path / "w", which="init").results
-    assert "own protocol is the whole video: --config.eval.views=whole; evaluating 4-frame" in capsys.readouterr().err
-    assert "every non-overlapping 4-frame clip" in results["protocol"]
+    results = evaluate_checkpoint(load(folder, source, "clip.frames=4"), tmp_path / "w", which="init").results
+    said = capsys.readouterr().err
+    assert "clip.frames=4 by the config; the weights say whole videos" in said
+    assert "4-frame clips, eval.views=dense; these weights' own protocol is whole videos" in said
+    assert "every non-overlapping 4-frame clip" in results["protocol"] and results["preprocessing"]["frames"] == 4
 
 
 def test_a_network_bound_to_its_length_is_refused(even, tmp_path):

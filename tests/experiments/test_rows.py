@@ -15,7 +15,7 @@ from r23d_jax.experiments import rows
 from r23d_jax.training import setup
 from r23d_jax.training.initial import initial_weights
 from r23d_jax.transforms.spec import from_config
-from r23d_jax.weights import architecture, loading, registry
+from r23d_jax.weights import architecture, clip_values, loading, registry
 from tfds_ucf101 import config as builds
 
 REDUCED = ("clip.frames=8", "clip.size=32", "clip.resize=36,48", "model.width=4", "epochs=2", "batch_size=8")
@@ -31,7 +31,7 @@ def load_benchmark():
 
 @pytest.mark.parametrize("number", SINGLE)
 def test_a_row_loads_with_published_weights_and_a_named_build(number):
-    config = configs.load(f"rows:{number}")
+    config = clip_values.of_config(configs.load(f"rows:{number}"))
     frames, size = (64, 224) if number < 4 else (16, 112) if number == 11 else (32, 112)
     assert (config.clip.frames, config.clip.size) == (frames, size) and config.arch in models.NAMES
     assert config.dataset.name.removeprefix("tfds_ucf101/") in builds.NAMED
@@ -116,7 +116,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("number", [3, pytest.param(8, marks=pytest.mark.slow), 9, 11])
 def test_synthetic_weights_start_a_reduced_row(number, data, tmp_path):
     """From a file of the published kind to the network's initial weights, for the network and input of the row."""
-    config = configs.load(f"rows:{number}", REDUCED)
+    config = clip_values.of_config(configs.load(f"rows:{number}", REDUCED))
     name = {3: "flow", 9: "farneback"}.get(number, "rgb")
     channels = 2 if number == 9 else 3
     path = load_benchmark().initial_weights(tmp_path, config.init_from, config.arch, 4, channels, 32)

@@ -12,6 +12,7 @@ import fake_data
 import jax
 import numpy as np
 import pytest
+from fake_videos import write_checkpoint
 from paths import ROOT
 
 from r23d_jax import config as configs
@@ -24,6 +25,7 @@ from r23d_jax.runtime.signals import Interrupted
 from r23d_jax.runtime.workdir import locked
 from r23d_jax.training import loop
 from r23d_jax.training.log import read_metrics
+from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import checkpoint
 
 SMALL = (*fake_data.RUN, "checkpoint.every_steps=5")
@@ -267,6 +269,99 @@ def test_init_from_takes_the_backbone_and_says_so(run, data, tmp_path, capsys):
     assert "re-initialised: fc.bias, fc.kernel" in said and "new head" in said and results["init"] == str(run[0])
     old, new = final(run[0]), final(tmp_path / "w")
     assert all(np.array_equal(old[name], new[name]) for name in old if not name.startswith("fc."))
+
+
+BROUGHT = Preprocessing(
+    resize=(20, 24), crop=16, frames=6, stride=1, fps=12.5, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
+)
+OPEN = [key for key in SMALL if not key.startswith("clip.")]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    return write_checkpoint(tmp_path / "weights", BROUGHT)
+
+
+def from_weights(data, weights, *overrides):
+    """A config that leaves the clip to the weights, on videos of 25 frames a second."""
+    return configs.load("common", [*OPEN, f"dataset.data_dir={data}", f"init_from={weights}", "steps=4", *overrides])
+
+
+def test_weights_bring_their_preprocessing(data, weights, tmp_path, capsys, monkeypatch):
+    results = loop.train_and_evaluate(from_weights(data, weights), tmp_path / "w")
+    said = capsys.readouterr().err
+    assert (
+        "clip as the weights say: 6 frames of stride 1 at 12.5 frames/s; frames of 20x24, crop 16x16; "
+        "mean 0.1 0.2 0.3, std 0.4 0.5 0.6"
+    ) in said and "by the config" not in said
+    assert Preprocessing.from_dict(results["preprocessing"]) == BROUGHT
+    assert "every non-overlapping 6-frame clip at 12.5 frames/s" in results["protocol"]
+    card = checkpoint.load_weights(checkpoint.find(tmp_path / "w"))[1]
+    assert card.preprocessing == BROUGHT
+    assert card.source["init_sha256"] == checkpoint.load_weights(weights)[1].tensors_sha256
+    with np.load(tmp_path / "w" / "predictions.npz") as saved:
+        assert (saved["clips"] == 1).all()  # 10 frames of 25 a second are 5 of 12.5
+    # A resumed run takes the clip of its own checkpoint, without the weights it began from.
+    cut = tmp_path / "cut"
+    cut_off(monkeypatch, 3, "terminated")
+    with pytest.raises(Interrupted):
+        loop.train_and_evaluate(from_weights(data, weights), cut)
+    monkeypatch.undo()
+    weights.rename(tmp_path / "gone")
+    assert loop.train_and_evaluate(from_weights(data, weights), cut) == results
+    ours, theirs = final(cut), final(tmp_path / "w")
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert checkpoint.load_weights(checkpoint.find(cut))[1] == card
+
+
+def test_the_config_overrides_the_weights_and_says_so(data, weights, tmp_path, capsys):
+    config = from_weights(data, weights, "clip.frames=4", "clip.fps=0")
+    results = loop.train_and_evaluate(config, tmp_path / "w")
+    said = capsys.readouterr().err
+    assert "clip.frames=4 by the config; the weights say 6" in said
+    assert "clip.fps=the video's own rate by the config; the weights say 12.5" in said
+    expected = dataclasses.replace(BROUGHT, frames=4, fps=None)
+    assert Preprocessing.from_dict(results["preprocessing"]) == expected and "frames/s" not in results["protocol"]
+    # The same in an evaluation: the card of the run, and what the config says otherwise.
+    evaluated = evaluate_checkpoint(config, tmp_path / "w").results
+    assert evaluated["preprocessing"] == results["preprocessing"] and "by the config" not in capsys.readouterr().err
+    evaluated = evaluate_checkpoint(from_weights(data, weights, "clip.frames=2"), tmp_path / "w").results
+    assert "clip.frames=2 by the config; the weights say 4" in capsys.readouterr().err
+    assert evaluated["preprocessing"]["frames"] == 2 and "2-frame clip" in evaluated["protocol"]
+
+
+def test_videos_without_a_rate_are_counted(data, weights, tmp_path, capsys):
+    folder = fake_data.write(tmp_path / "data", classes=3, groups=12, frames=10, height=24, width=28)
+
+    def forget(head):
+        for video in head["videos"][::2]:
+            video["fps"] = 0.0
+
+    fake_data.change(folder, forget)
+    results = loop.train_and_evaluate(from_weights(tmp_path / "data", weights, "steps=1"), tmp_path / "w")
+    dataset = records.VideoDataset.open(tmp_path / "data")
+    for part, text in (("train", capsys.readouterr().err), ("test", results["protocol"])):
+        positions = dataset.subset("1", part)
+        count = sum(dataset.videos[position].fps == 0 for position in positions)
+        assert 0 < count < len(positions) and f"{count} " in text
+    assert "videos without a rate: all frames)" in results["protocol"]
+
+
+def test_the_same_classes_in_another_order_are_the_same_answers(run, data, tmp_path):
+    values, card = checkpoint.load_weights(checkpoint.find(run[0]))
+    order = [2, 0, 1]
+    moved = {name: value[..., order] if name.startswith("fc.") else value for name, value in values.items()}
+    turned = dataclasses.replace(card, labels=tuple(card.labels[i] for i in order))
+    checkpoint.save_weights(tmp_path / "turned", moved, turned)
+    for source in (run[0], tmp_path / "turned"):
+        evaluate_checkpoint(load(data, f"init_from={source}"), tmp_path / f"of-{source.name}", which="init")
+    with (
+        np.load(tmp_path / f"of-{run[0].name}" / "predictions.npz") as ours,
+        np.load(tmp_path / "of-turned" / "predictions.npz") as theirs,
+    ):
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    loop.train_and_evaluate(load(data, f"init_from={tmp_path / 'turned'}", "lr=0", "steps=1"), tmp_path / "w")
+    np.testing.assert_array_equal(final(tmp_path / "w")["fc.kernel"], values["fc.kernel"])
 
 
 def test_weights_of_another_network_are_refused(run, data, tmp_path):

@@ -227,6 +227,91 @@ def test_inert_objects_beside_the_tensors(tmp_path, small):
     refused(tmp_path, tmp_path / "b.pth", "besides tensors.*refused.*SimpleNamespace.*save its state_dict")
 
 
+# What real checkpoints look like: (what is saved for a state dict of torchvision's names, what was taken off).
+STYLES = {
+    "plain": (lambda state: state, ()),
+    "study": (lambda state: {"epoch": 1, "state_dict": state, "acc": np.float64(1)}, ("the wrapper state_dict",)),
+    "parallel": (lambda state: {"state_dict": prefixed("module.", state)}, ("the wrapper state_dict", "module.")),
+    "compiled inside": (
+        lambda state: {"model": {name.replace("layer1.", "layer1._orig_mod."): v for name, v in state.items()}},
+        ("the wrapper model", "_orig_mod."),
+    ),
+    "any nesting": (
+        lambda state: {"model": prefixed("_orig_mod.module.model.net.", state)},
+        ("the wrapper model", "module.", "_orig_mod.", "model.", "net."),
+    ),
+    "state in state": (
+        lambda state: {"checkpoint": {"model_state": state, "lr": 1.0}, "epoch": 2},
+        ("the wrapper checkpoint.model_state",),
+    ),
+    "PyTorchVideo": (
+        lambda state: {"model_state": state, "optimizer_state": {"state": {0: {"exp_avg": torch.ones(2)}}}},
+        ("the wrapper model_state",),
+    ),
+    "backbone": (
+        lambda state: {"model_state_dict": prefixed("backbone.", state), "optimizer_state_dict": {"state": {}}},
+        ("the wrapper model_state_dict", "backbone."),
+    ),
+    "mmaction2": (
+        lambda state: {"meta": {"epoch": 1}, "state_dict": with_head("backbone.", "cls_head.fc_cls.", state)},
+        ("the wrapper state_dict", "backbone.", "cls_head.fc_cls. (now fc.)"),
+    ),
+    "another head": (
+        lambda state: prefixed("module.", with_head("backbone._orig_mod.", "head.", state)),
+        ("module.", "_orig_mod.", "backbone.", "head. (now fc.)"),
+    ),
+    "Lightning": (
+        lambda state: {
+            "pytorch-lightning_version": "2.5.0",
+            "state_dict": prefixed("model.", state)
+            | {"criterion.weight": torch.ones(5), "train_acc.tp": torch.ones(5)},
+            "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(3)}}}],
+            "lr_schedulers": [{"last_epoch": 3, "_last_lr": [np.float32(0.1)]}],
+            "callbacks": {"EarlyStopping": {"best_score": torch.tensor(0.5)}},
+        },
+        ("the wrapper state_dict", "model."),
+    ),
+    "numpy scalars": (
+        lambda state: {"net": state, "best": np.float32(0.5), "epoch": np.int64(3), "scheduler": {"lr": np.array(1.0)}},
+        ("the wrapper net",),
+    ),
+}
+
+
+def prefixed(prefix, state):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def with_head(backbone, head, state):
+    return {
+        (head + name.removeprefix("fc.") if name.startswith("fc.") else backbone + name): value
+        for name, value in state.items()
+    }
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_what_real_checkpoints_look_like(tmp_path, small, style):
+    make, stripped = STYLES[style]
+    torch.save(make(small), tmp_path / "a.pth")
+    read = readers.read_tensors(tmp_path / "a.pth")
+    assert read.tensors.keys() == small.keys() and read.stripped == stripped
+    assert all(np.array_equal(read.tensors[name], small[name].numpy()) for name in small)
+    if style == "Lightning":
+        assert read.left_out[-2:] == ("criterion.weight", "train_acc.tp") and "optimizer_states" in read.left_out
+
+
+def test_a_name_never_takes_anothers_place(tmp_path, small):
+    both = {**small, "module.fc.bias": torch.zeros(3)}
+    torch.save(both, tmp_path / "a.pth")
+    assert readers.read_tensors(tmp_path / "a.pth").tensors.keys() == both.keys()
+
+
+def test_the_parts_of_dpc_keep_their_prefix(tmp_path):
+    state = {"backbone.conv1.weight": torch.zeros(2, 3, 1, 7, 7), "agg.cell_list.0.bias": torch.zeros(2)}
+    torch.save({"state_dict": prefixed("module.", state)}, tmp_path / "a.pth")
+    assert readers.read_tensors(tmp_path / "a.pth").tensors.keys() == state.keys()
+
+
 def test_a_zip_that_is_no_torch_file(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("readme.txt", "hello")

@@ -3,10 +3,10 @@
 Networks with type A shortcuts (without weights) are not supported; their files lack the `downsample` tensors.
 """
 
+import dataclasses
 from collections.abc import Collection
 
-from r23d_jax.transforms.spec import Preprocessing
-from r23d_jax.weights.families.datasets import IMAGENET
+from r23d_jax.transforms.spec import IMAGENET, Preprocessing
 from r23d_jax.weights.family import Family, File, Naming, Published
 from r23d_jax.weights.mapping import COUNTERS, TORCH, Rule, Table
 
@@ -89,13 +89,23 @@ def preprocessing() -> Preprocessing:
 
 def _study() -> Preprocessing:
     """Returns the study's preprocessing, as in `configs/r23d.py`."""
-    return Preprocessing(resize=128, crop=112, frames=16)
+    return Preprocessing(resize=136, crop=112, frames=16)
 
 
 def _dpc(depth: int) -> Preprocessing:
-    """Returns the preprocessing of DPC and MemDPC: five frames, every third one; at 224 pixels for 34 layers."""
-    size = 224 if depth >= 34 else 128
-    return Preprocessing(resize=size, crop=size, frames=5, stride=3, **IMAGENET)
+    """Returns the preprocessing of DPC and MemDPC: five frames, every third one; at 224 pixels for 34 layers.
+
+    Their evaluation on UCF101 crops 224 of frames with a short side of 240; a network for 128 pixels gets that crop
+    scaled, which is a crop of 128 of frames with a short side of 240 * 128 / 224.
+    """
+    resize, crop = (240, 224) if depth >= 34 else (137, 128)
+    return Preprocessing(resize=resize, crop=crop, frames=5, stride=3, **IMAGENET)
+
+
+def _year_2018() -> Preprocessing:
+    """Returns the preprocessing of the networks of 2018: the mean of ActivityNet is subtracted from 0..255, no more."""
+    mean = tuple(value / 255 for value in (114.7748, 107.7354, 99.4750))
+    return dataclasses.replace(preprocessing(), mean=mean, std=(1 / 255,) * 3)
 
 
 def _preset(arch: str, in_channels: int, frames: int | None) -> Preprocessing:
@@ -115,11 +125,22 @@ _SETS = {
     "MS": (439, "Moments in Time and STAIR Actions"),
     "S": (100, "STAIR Actions"),
 }
-_PUBLISHED = tuple(
-    Published(
-        f"hara-r3d_{depth}-{data.lower()}",
-        f"hara_r3d_{depth}",
-        (File(f"r3d{depth}_{data}_200ep.pth", _PAGE, direct=False),),
+_COPIES = {  # that a program may download, with their SHA-1
+    "r3d50_KMS_200ep.pth": (
+        "https://dl.dropboxusercontent.com/s/t3xge6lrfqpklr0/r3d50_kms_200ep.pth",
+        "39ea626355308d8f75307cab047a8d75862c3261",
+    ),
+}
+
+
+def _hara(kind: str, depth: int, data: str) -> Published:
+    """Returns weights of kind "r3d" or "r2p1d"; the order of their classes is not alphabetical, and not published."""
+    file, arch = f"{kind}{depth}_{data}_200ep.pth", f"{'r3d' if kind == 'r3d' else 'r2plus1d'}_{depth}"
+    mirror, sha1 = _COPIES.get(file, ("", ""))
+    return Published(
+        f"hara-{arch}-{data.lower()}",
+        f"hara_{arch}",
+        (File(file, _PAGE, direct=False, mirrors=(mirror,) if mirror else (), sha1=sha1),),
         preprocessing(),
         _SETS[data][0],
         "",
@@ -127,8 +148,31 @@ _PUBLISHED = tuple(
         (),
         _SETS[data][1],
     )
-    for depth, data in ((18, "K"), (18, "KM"), (34, "K"), (34, "KM"), *((50, data) for data in _SETS))
+
+
+_PUBLISHED = (
+    *(
+        _hara("r3d", depth, data)
+        for depth, data in ((18, "K"), (18, "KM"), (34, "K"), (34, "KM"), *((50, data) for data in _SETS))
+    ),
+    # The other networks of 2018 are deeper or wider, or have shortcuts without weights (type A).
+    Published(
+        "hara-r3d_50-kinetics400-2018",
+        "hara_r3d_50",
+        (
+            File(
+                "resnet-50-kinetics.pth",
+                "https://drive.google.com/drive/folders/1zvl89AgFAApbH0At-gMuZSeQB_LpNP-M",
+                direct=False,
+            ),
+        ),
+        _year_2018(),
+        400,
+        "",
+        "MIT",
+    ),
 )
+_PUBLISHED_2P1D = tuple(_hara("r2p1d", depth, data) for depth, data in ((18, "K"), (34, "K"), (50, "K"), (50, "KM")))
 
 _VGG = "http://www.robots.ox.ac.uk/~htd/"
 _DRIVE = "https://drive.google.com/file/d/{}/view"
@@ -206,6 +250,7 @@ FAMILIES = (
         preprocessing=_preset,
         kinetics=False,
         naming=_NAMING,
+        published=_PUBLISHED_2P1D,
     ),
     Family(
         name="dpc",

@@ -1,10 +1,10 @@
-"""Families with torchvision's names: video ResNets (also of ig65m-pytorch and the study), and 2D ResNets."""
+"""Families with torchvision's names: video ResNets (also of ig65m-pytorch, XDC and the study), and 2D ResNets."""
 
 import dataclasses
+from typing import Any
 
-from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.transforms.spec import IMAGENET, KINETICS, Preprocessing
 from r23d_jax.weights.families import kenshohara, vmz
-from r23d_jax.weights.families.datasets import IMAGENET, KINETICS
 from r23d_jax.weights.family import Family, File, Naming, Published, scores
 from r23d_jax.weights.mapping import COUNTERS, TORCH, Rule, Table
 
@@ -75,7 +75,7 @@ _PROTOCOL = "Kinetics-400 validation, video level: 5 clips of 16 frames at 15 fp
 
 
 def _torchvision(arch: str, digest: str, megabytes: float, top1: float, top5: float) -> Published:
-    name = f"{arch}-{digest}.pth"
+    name = f"{arch}-{digest[:8]}.pth"
     return Published(
         f"torchvision-{arch}-kinetics400",
         arch,
@@ -103,7 +103,8 @@ def _image(name: str, arch: str, digest: str, megabytes: float, top1: float, top
     )
 
 
-# IG-65M, converted to PyTorch under torchvision's names by moabitcoin/ig65m-pytorch.
+# IG-65M, converted to PyTorch under torchvision's names by moabitcoin/ig65m-pytorch (MIT); VMZ's originals are under
+# Apache-2.0.
 _IG = "https://github.com/moabitcoin/ig65m-pytorch/releases/download/v1.0.0/"
 
 
@@ -124,7 +125,7 @@ def _ig65m(
         vmz.preprocessing(frames),
         classes,
         "kinetics400" if classes == 400 else "",
-        "MIT",
+        "MIT AND Apache-2.0",
         results,
         pretrained,
     )
@@ -158,19 +159,107 @@ _IG65M = (
     _ig65m("32", "clip32_ig65m_from_scratch", "449a7af9", 32, 359, "IG-65M (its class names are not published)"),
 )
 
+# XDC's encoders (HumamAlwassel/XDC): VMZ's R(2+1)D-18 under torchvision's names, without classifier. The repository
+# refers to VMZ's scripts for clips and fine-tuning.
+_XDC_URL = "https://github.com/HumamAlwassel/XDC/releases/download/model_weights/"
+_FINE_TUNED = "mean of the 3 splits, video level, after fine-tuning the whole network on it (XDC's table)"
+
+
+def _xdc(name: str, digest: str, ucf101: float, hmdb51: float, pretrained: str) -> Published:
+    file = f"r2plus1d_18_{name}-{digest}.pth"
+    results = scores(f"UCF101, {_FINE_TUNED}", top1=ucf101) + scores(f"HMDB51, {_FINE_TUNED}", top1=hmdb51)
+    return Published(
+        f"xdc-r2plus1d_18-{name.removeprefix('xdc_')}",
+        "vmz_r2plus1d_18",
+        (File(file, _XDC_URL + file, digest),),
+        vmz.preprocessing(),
+        0,
+        "",
+        "MIT",
+        results,
+        pretrained,
+    )
+
+
+_XDC = (
+    _xdc("xdc_ig65m_kinetics", "f24f6ffb", 95.5, 68.9, "IG-65M's videos of Kinetics' classes, self-supervised (XDC)"),
+    _xdc("xdc_ig65m_random", "189d23f4", 94.6, 66.5, "IG-65M's random videos, self-supervised (XDC)"),
+    _xdc("xdc_audioset", "f29ffe8f", 93.0, 63.7, "AudioSet, self-supervised (XDC)"),
+    _xdc("fs_kinetics", "622bdad9", 94.2, 65.1, "Kinetics-400"),
+    _xdc("fs_imagenet", "ff446670", 84.0, 48.1, "ImageNet-1K"),
+)
+
+
+# Networks of torchvision fine-tuned by dronefreak; clips and the order of classes are those of the repository
+# dronefreak/human-action-classification.
+def _dronefreak(
+    arch: str, data: str, file: str, frames: int, classes: int, results: tuple[dict, ...], **fields: Any
+) -> Published:
+    repository = f"dronefreak/{arch.replace('_', '-')}-{data}"
+    return Published(
+        f"dronefreak-{arch}-{data.partition('-')[0]}",
+        arch,
+        (File(file, f"https://huggingface.co/{repository}/resolve/main/{file}", **fields),),
+        dataclasses.replace(preprocessing(frames), fps=None, sampling="linspace"),
+        classes,
+        "ucf101-sorted" if classes == 101 else "",
+        "Apache-2.0",
+        results,
+        f"Kinetics-400, then {data.partition('-')[0].upper()} split 1",
+    )
+
+
+def _split1(claimed: float, measured: float) -> tuple[dict, ...]:
+    how = "UCF101 split 1, one clip of 16 frames over the whole video; best epoch chosen on the test split"
+    return scores(f"{how} (claimed by its author)", top1_at_video=claimed) + scores(
+        f"{how} (an independent run on 3,782 videos)", top1_at_video=measured
+    )
+
+
+_DRONEFREAK = (
+    _dronefreak("mc3_18", "ucf101", "mc318-ufc101-split-1.pth", 16, 101, _split1(87.05, 86.83)),
+    _dronefreak("r3d_18", "ucf101", "r3d18-ufc101-split-1.pth", 16, 101, _split1(83.43, 82.95)),
+    _dronefreak(
+        "mc3_18",
+        "hmdb51-kinetics",
+        "mc3-18-hmdb51-kinetics.pth",
+        8,
+        51,
+        scores(
+            "HMDB51 split 1, one clip of 8 frames over the whole video; best epoch chosen on the test split "
+            "(claimed by its author)",
+            top1_at_video=56.34,
+        ),
+        megabytes=87.9,
+    ),
+)
+
 FAMILIES = (
     Family(
         name="torchvision",
         table=lambda names: VIDEO,
         archs=(*vmz.LADDER, "r2plus1d_18", "vmz_r2plus1d_18", *vmz.DEEP, *vmz.DEEPER),
         preprocessing=_preset,
+        fresh=("fc.kernel", "fc.bias"),  # XDC's files have no classifier
         clip_lengths=True,
         naming=Naming("torchvision"),
         published=(
-            _torchvision("r3d_18", "b3b3357e", 127.359, 63.200, 83.479),
-            _torchvision("mc3_18", "a90a0ba3", 44.672, 63.960, 84.130),
-            _torchvision("r2plus1d_18", "91a641e6", 120.318, 67.463, 86.175),
+            _torchvision(
+                "r3d_18", "b3b3357ead25631ec9c57362ff2128a92d0427e01e2cd184951a44380c3f2e9d", 127.359, 63.200, 83.479
+            ),
+            _torchvision(
+                "mc3_18", "a90a0ba35ca1242d15b77511ff28bfb29cc596988b5ea36081042f8e2f54212b", 44.672, 63.960, 84.130
+            ),
+            _torchvision(
+                "r2plus1d_18",
+                "91a641e6c2ab531d1aca5f4321b4d802ec5c3babc15df855cdb6e39c6a1107c8",
+                120.318,
+                67.463,
+                86.175,
+            ),
             *_IG65M,
+            *_XDC,
+            *_DRONEFREAK,
         ),
     ),
     Family(

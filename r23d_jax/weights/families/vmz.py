@@ -1,13 +1,13 @@
 """VMZ: Caffe2 pickles with blocks numbered over the whole network, and kernels [out, in, T, H, W].
 
-Source: the network builders and the PyTorch conversion script of facebookresearch/VMZ.
+Source: the network builders and the PyTorch conversion script of facebookresearch/VMZ. VMZ does not list its classes;
+that they are in alphabetical order is supported by its CSN-152, which scores with such lists what VMZ says (mmaction2).
 """
 
 import re
 from collections.abc import Collection
 
-from r23d_jax.transforms.spec import Preprocessing
-from r23d_jax.weights.families.datasets import KINETICS
+from r23d_jax.transforms.spec import FARNEBACK, KINETICS, Preprocessing
 from r23d_jax.weights.family import Family, File, Published, scores
 from r23d_jax.weights.mapping import CAFFE2, Rule, Table
 
@@ -28,7 +28,7 @@ LADDER = (
 DEEP = ("r2d_34", "f_r2d_34", "r3d_34", "r2plus3d_34", "r3plus2d_34", "r2plus1d_34")
 DEEPER = ("r3d_50", "r2plus3d_50", "r3plus2d_50", "r2plus1d_50")
 
-# Flow is stored as (pixels + 20) / 40 on 0..255. Equals `data.flow.BOUND`, whose import would need OpenCV.
+# Pixels of flow that are stored as 255, see `FARNEBACK`. Equals `data.flow.BOUND`, whose import would need OpenCV.
 FLOW_BOUND = 20.0
 
 _LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # 50 layers: as 34, in bottlenecks
@@ -82,15 +82,13 @@ def preprocessing(frames: int = 16, in_channels: int = 3) -> Preprocessing:
     """Returns the preprocessing of VMZ and IG-65M. Flow is Farneback's, with statistics in pixels."""
     if in_channels == 3:
         return Preprocessing(resize=(128, 171), crop=112, frames=frames, **KINETICS)
-    pixels = {"mean": (0.0046635, 0.0046261), "std": (0.972347, 0.755146)}
     return Preprocessing(
         resize=(128, 171),
         crop=112,
         frames=frames,
         channels="flow",
         flow="farneback",
-        mean=tuple((m + FLOW_BOUND) / (2 * FLOW_BOUND) for m in pixels["mean"]),
-        std=tuple(s / (2 * FLOW_BOUND) for s in pixels["std"]),
+        **FARNEBACK,
     )
 
 
@@ -99,6 +97,8 @@ def preprocessing(frames: int = 16, in_channels: int = 3) -> Preprocessing:
 _PROTOCOL = "Kinetics-400 validation, {n} frames at 112: 10 clips uniformly spaced, centre crop"
 _DENSE = "Kinetics-400 validation, 32 frames at 112: clips densely sampled, centre crop"
 _DROPBOX = "https://www.dropbox.com/s/"
+# An author's copy of all files (issue 43 of VMZ).
+_DRIVE = "https://drive.google.com/drive/folders/141ZmpOfFo_Bfb6gFXh30SvVGnAgapA-l"
 
 # arch, file stem, frames, Dropbox key, clip@1, video@1, video@5
 _ROWS = (
@@ -144,7 +144,7 @@ def _vmz(
     return Published(
         name,
         arch,
-        (File(f"{file}.pkl", f"{_DROPBOX}{key}/{file}.pkl?dl=1"),),
+        (File(f"{file}.pkl", f"{_DROPBOX}{key}/{file}.pkl?dl=1", pages=(_DRIVE,)),),
         preprocessing(frames, in_channels),
         classes,
         "kinetics400" if classes == 400 else "",
