@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import functools
 import importlib.util
 import math
 import sys
@@ -82,6 +83,7 @@ def changed(config: ConfigDict, overrides: Sequence[str] = ()) -> ConfigDict:
         if not equals:
             raise UserError(f"--config.{key}: no value; write --config.{key}=VALUE")
         set_key(config, key, text)
+    _as_their_kinds(config)
     validate(config)
     return config.lock()
 
@@ -182,6 +184,20 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
     for parent in filter(None, parents.split(".")):
         config = config[parent]
     config[leaf] = value
+
+
+def _as_their_kinds(config: ConfigDict) -> None:
+    """Makes floats of whole numbers and tuples of lists, where a config file has them for a key that takes those."""
+    flat = flatten(config)
+    for key, default in flatten(_get_config(CONFIG_DIR / "common.py", "")).items():
+        value, kinds = flat.get(key), _kinds(key, default)
+        if type(value) is int and float in kinds and int not in kinds:
+            _set(config, key, float(value))
+        elif type(value) is list and tuple in kinds:
+            *parents, leaf = key.split(".")
+            parent = functools.reduce(lambda inner, name: inner[name], parents, config)
+            del parent[leaf]  # a ConfigDict makes lists of tuples where a list was
+            parent[leaf] = tuple(value)
 
 
 def validate(config: ConfigDict) -> None:

@@ -78,6 +78,8 @@ def _import(args: argparse.Namespace) -> list[str]:
 
 
 def _export(args: argparse.Namespace) -> list[str]:
+    if args.preprocessing:
+        raise UserError(f"--preprocessing {args.preprocessing}: goes with a file of another project; leave it out")
     located = sources.locate(args.source)
     if not is_ours(located.path) and not repository.is_repository(located.path):
         raise UserError(

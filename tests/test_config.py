@@ -10,6 +10,7 @@ from paths import ROOT
 from r23d_jax import config
 from r23d_jax.errors import UserError
 from r23d_jax.transforms.clip import Augmentation
+from r23d_jax.weights import registry
 
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "common")
 
@@ -74,6 +75,16 @@ def test_overrides_keep_the_type_of_the_default():
     assert c.epochs == 2.0 and isinstance(c.epochs, float)
     assert c.clip.resize == (128, 171) and c.augment.scales == (1,) and c.dataset.balanced is True
     assert c.dataset.split == "2" and c.eval.views == 10 and c.seed == 7
+
+
+def test_whole_numbers_and_lists_in_a_file_are_floats_and_tuples(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from . import common\n\ndef get_config():\n    c = common.get_config()\n    c.lr = 1\n"
+        "    c.clip.fps = 12\n    c.clip.mean = [0.5, 0.5, 0.5]\n    return c\n"
+    )
+    c = config.load(str(path))
+    assert (c.lr, c.clip.fps, c.clip.mean) == (1.0, 12.0, (0.5, 0.5, 0.5)) and type(c.clip.fps) is float
 
 
 def test_arguments_of_an_optimizer_are_whatever_is_written_and_come_back_from_the_file(tmp_path):
@@ -168,3 +179,12 @@ def test_the_config_is_locked():
     c = config.load("r23d")
     with pytest.raises(AttributeError):
         c.new = 1
+
+
+@pytest.mark.parametrize("row", ["mc3", "r3d"])
+def test_published_rows_are_of_the_registry_and_say_its_figures(row):
+    c = config.load(f"published:{row}")
+    entry = registry.get(c.init_from)
+    assert c.arch == entry.arch and c.clip.frames is None and c.eval.views is None
+    (line,) = re.findall(rf"^\| {row} .*$", (ROOT / "configs" / "published.py").read_text(), re.M)
+    assert entry.name in line and all(f"{score['value']:g}" in line for score in entry.scores)

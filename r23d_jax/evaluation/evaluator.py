@@ -20,12 +20,12 @@ from r23d_jax.evaluation.protocol import describe_protocol
 from r23d_jax.evaluation.step import jitted_eval_step
 from r23d_jax.models.functional import Functional
 from r23d_jax.runtime import hosts, precision
+from r23d_jax.runtime.addresses import public_name
 from r23d_jax.runtime.files import write_json
 from r23d_jax.runtime.mesh import create_mesh, replicate
 from r23d_jax.runtime.workdir import commit, facts, recorded
 from r23d_jax.weights import adapt, checkpoint, clip_values, loading
 from r23d_jax.weights.card import Card
-from r23d_jax.weights.sources import public_name
 
 
 class Evaluated(NamedTuple):
@@ -46,8 +46,8 @@ def evaluate_checkpoint(
 ) -> Evaluated:
     """Evaluates weights, and writes `results.json` and `predictions.npz`.
 
-    The card of the weights determines network and preprocessing, but for the values of `clip` that the config sets
-    itself, which are printed where they differ; the config determines data set, views and batch size.
+    The card of the weights determines network and preprocessing; the config determines data set, views and batch size
+    and, of weights that were not trained here, what it sets itself of `clip`. Where the two differ a line says so.
 
     Args:
       config: from `config.load`.
@@ -86,7 +86,7 @@ def evaluate_checkpoint(
             f"{workdir}: trained on split {trained_on}, so {config.eval.part} videos of split {config.dataset.split} "
             f"were among its training videos; set --config.dataset.split={trained_on}"
         )
-    spec, eval_views, lines = clip_values.evaluated(config, card.preprocessing)
+    spec, eval_views, lines = clip_values.evaluated(config, card.preprocessing, trained_here=which != "init")
     if not card.preprocessing.frames and eval_views != "whole":
         lines.append(f"{spec.frames}-frame clips, eval.views={eval_views}; these weights' own protocol is whole videos")
     for line in lines if jax.process_index() == 0 else ():
@@ -121,8 +121,12 @@ class Evaluator:
     def __init__(self, config, dataset, network, spec, card, mesh):
         """
         Args:
-          config: with `eval.views` filled in; `spec` has what `clip` says.
-          dataset, network, spec, card, mesh: what is evaluated, on what and how.
+          config: with `eval.views` filled in; its `clip` is not read.
+          dataset: with the videos.
+          network: the network as a pure function, `models.functional.Functional`.
+          spec: how clips are taken and preprocessed.
+          card: of the weights.
+          mesh: the devices.
         """
         self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
         self._positions = dataset.subset(config.dataset.split, config.eval.part)

@@ -45,17 +45,15 @@ def describe_protocol(
     stride += f" of {spec.flow} optical flow" if spec.flow else ""
     stride += f" at {spec.fps:g} frames/s" if spec.fps else ""
     stride += f" ({without_rate} videos without a rate: all frames)" if without_rate else ""
-    resize = _size(spec.resize)
+    frames = "frames as stored" if spec.resize is None else f"frames resized to {_size(spec.resize)}"
     crop = "centre crop" if crops == 1 else f"{crops} crops"
     return (
         f"video level, mean of softmax over {clips}{stride}; {crop} "
-        f"{spec.crop}x{spec.crop} of frames resized to {resize} (stored {stored}); "
+        f"{spec.crop}x{spec.crop} of {frames} (stored {stored}); "
         f"{part} videos of split {split}; {weights}; {dtype}"
         f"{'' if leak_check else '; leak check off'}"
     )
 
 
-def _size(resize: tuple[int, int] | int | None) -> str:
-    if resize is None:
-        return "nothing"
+def _size(resize: tuple[int, int] | int) -> str:
     return "x".join(map(str, resize)) if isinstance(resize, tuple) and len(resize) == 2 else f"short side {resize}"

@@ -11,6 +11,7 @@ from r23d_jax import models
 from r23d_jax.data.records import VideoDataset
 from r23d_jax.models.summary import Cost, cost
 from r23d_jax.report.table_page import markdown_table
+from r23d_jax.runtime.addresses import public_name
 from r23d_jax.runtime.files import read_json, write_json, write_text
 from r23d_jax.runtime.text import duration
 from r23d_jax.training import optim, setup
@@ -149,7 +150,7 @@ def _recipe(config: ConfigDict, videos: int) -> str:
         f"clips of {clip.frames}x{clip.size}x{clip.size}, width {config.model.width}, "
         f"{config.dtype}; {round(steps)} steps of {config.batch_size} clips, {config.optimizer.name}, "
         f"learning rate {optim.effective_lr(config):g} ({config.schedule.name}), "
-        + (f"initialised from {config.init_from}" if config.init_from else "from nothing")
+        + (f"initialised from {public_name(config.init_from)}" if config.init_from else "from nothing")
     )
 
 

@@ -24,7 +24,7 @@ def describe(
     views = spec.sampling if views is None else views
     many = "every non-overlapping" if views == "dense" else f"{views} uniformly spread"
     if views in ("segments", "linspace"):
-        spread = "the middles of equal parts" if views == "segments" else "frames evenly spaced over the whole"
+        spread = "the middles of equal parts" if views == "segments" else "frames evenly spaced over the whole video"
         clips = f"one clip of {spec.frames} frames, {spread}"
     elif spec.frames:
         clips = f"{many} {spec.frames}-frame clip{'s' if views not in ('dense', 1) else ''}"

@@ -11,7 +11,7 @@ from typing import Any
 from r23d_jax.errors import UserError
 from r23d_jax.models.registry import WIDTH, Architecture, Option, Shapes, is_size, preprocessing, register
 from r23d_jax.models.video_resnet import STAGES, ResNetSpec, VideoResNet, mid_planes
-from r23d_jax.transforms.spec import KINETICS, Preprocessing
+from r23d_jax.transforms.spec import KENSHOHARA, KINETICS, Preprocessing
 
 _LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
@@ -198,7 +198,7 @@ _BLOCKS = Option(
 def _preprocessing(name: str) -> dict[str, Preprocessing]:
     """Returns that of the network's authors, in its published size."""
     if name.startswith("hara_"):
-        return preprocessing(112, 112, 16, mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737))
+        return preprocessing(112, 112, 16, **KENSHOHARA)
     if name.endswith("_2d3d_full"):  # the study's
         return preprocessing(136, 112, 16)
     return preprocessing((128, 171), 112, 32 if name == "r2plus1d_34" else 16, **KINETICS)

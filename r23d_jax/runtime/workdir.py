@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from r23d_jax.config import flatten, from_flat
 from r23d_jax.errors import UserError
+from r23d_jax.runtime.addresses import public_name
 from r23d_jax.runtime.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ def check_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None
     flat = _json_values(config)
     if (workdir / "checkpoints").is_dir() and any((workdir / "checkpoints").glob("*")):
         keys, fingerprint = recorded(workdir)
-        differ = [k for k in {**keys, **flat} if not k.startswith(_FREE) and keys.get(k) != flat.get(k)]
+        # A value of the clip that either leaves to the weights is compared once the checkpoint's card says it.
+        later = [k for k in flat if k.startswith("clip.") and None in (keys.get(k), flat[k])]
+        free = (*_FREE, *later)
+        differ = [k for k in {**keys, **flat} if not k.startswith(free) and keys.get(k) != flat.get(k)]
         if differ:
             shown = ", ".join(f"{k}={keys.get(k)!r} there, {flat.get(k)!r} now" for k in differ[:3])
             raise UserError(f"{workdir}: holds a run of another config ({shown}); use a new workdir")
@@ -92,8 +96,9 @@ def claim_workdir(workdir: Path, config: ConfigDict, dataset: "Dataset") -> None
 
 
 def _json_values(config: ConfigDict) -> dict[str, Any]:
-    """Returns the flat config as JSON would, with lists for tuples."""
-    return json.loads(json.dumps(flatten(config)))
+    """Returns the flat config as JSON would, with lists for tuples, and of an address no password and query."""
+    values = json.loads(json.dumps(flatten(config)))
+    return values | {"init_from": public_name(values["init_from"])}
 
 
 def environment() -> dict[str, Any]:

@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 
 from r23d_jax import models
 from r23d_jax.errors import UserError
+from r23d_jax.runtime.addresses import public_name
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import adapt
 from r23d_jax.weights.card import Card
 from r23d_jax.weights.checkpoint import Tensors
-from r23d_jax.weights.sources import public_name
 
 
 def initial_weights(

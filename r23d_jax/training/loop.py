@@ -1,6 +1,7 @@
 """Training: `train_and_evaluate(config, workdir)` reads top to bottom."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from ml_collections import ConfigDict
 
 from r23d_jax.data import records, views
 from r23d_jax.data.dataset import Dataset
+from r23d_jax.errors import UserError
 from r23d_jax.evaluation.evaluator import Evaluator, write_results
 from r23d_jax.models.structure import batch_norm_epsilon
 from r23d_jax.runtime import hosts, precision
+from r23d_jax.runtime.addresses import public_name
 from r23d_jax.runtime.compile import Reported
 from r23d_jax.runtime.mesh import check_batch, create_mesh, replicate, to_device
 from r23d_jax.runtime.signals import Interrupt, Interrupted
@@ -28,7 +31,6 @@ from r23d_jax.training.window import Window
 from r23d_jax.transforms import spec as specs
 from r23d_jax.weights import clip_values, loading
 from r23d_jax.weights.card import Card
-from r23d_jax.weights.sources import public_name
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path, dataset: Dataset | None = None) -> dict[str, Any]:
@@ -72,17 +74,22 @@ def _train_and_evaluate(
         stack.enter_context(locked(workdir))
     checkpoints = Checkpoints(workdir, config.checkpoint.keep, writer)
     stack.callback(checkpoints.close)
-    resumed, source, origin = checkpoints.resume(), None, None
+    resumed, source, origin, notes = checkpoints.resume(), None, None, []
     if resumed is not None:
         saved, rest, origin, progress = resumed
     else:
         precision.check(config.dtype, *precision.hardware())  # a run that began elsewhere goes on as it is
         progress = {"init": public_name(config.init_from) or "scratch", "seconds": 0.0, "window": []}
         if config.init_from:
-            source, origin = loading.load_flat(config.init_from, config.arch)
+            source, origin = loading.load_flat(config.init_from, config.arch, say=notes.append)
     given = config
     config, said = clip_values.resolve(given, dataset.channels, dataset.flow, origin and origin.preprocessing)
     spec = specs.from_config(config, dataset.channels, dataset.flow)
+    if resumed is not None and spec != dataclasses.replace(origin.preprocessing, max_frames=spec.max_frames):
+        there, here = specs.describe(origin.preprocessing), specs.describe(spec)
+        raise UserError(
+            f"{workdir}: holds a run of another config (clip: {there} there, {here} now); use a new workdir"
+        )
 
     # --- network, optimizer, step and state
     arguments = setup.model_arguments(config, len(dataset.class_names), dataset.num_channels, origin)
@@ -94,7 +101,7 @@ def _train_and_evaluate(
     elif source is not None:
         fresh = {**run.params, **run.stats}
         weights, lines = initial_weights(config, fresh, run.stages[-1], dataset.class_names, spec, source, origin)
-        lines += said
+        lines = [*notes, *lines, *said]
         state = run.state(weights)
     else:
         state = run.state()
@@ -196,7 +203,12 @@ def _train_and_evaluate(
 
 def _card(config, arguments, dataset, run, spec, init, origin: Card | None, resumed: bool) -> Card:
     """Returns the card of a run; `origin` is that of its initial weights or, resumed, the one it had before."""
-    init_sha256 = "" if origin is None else origin.source.get("init_sha256") if resumed else origin.tensors_sha256
+    began = {}
+    if origin is not None and resumed:
+        began = {key: value for key, value in origin.source.items() if key.startswith("init_")}
+    elif origin is not None:
+        published = origin.source.get("published") or origin.source.get("init_published")
+        began = {"init_sha256": origin.tensors_sha256, **({"init_published": published} if published else {})}
     return Card(
         arch=config.arch,
         model=arguments,
@@ -209,7 +221,7 @@ def _card(config, arguments, dataset, run, spec, init, origin: Card | None, resu
             "split": config.dataset.split,
             "fingerprint": dataset.fingerprint,
             "stored": dataset.stored_as,
-            **({"init_sha256": init_sha256} if init_sha256 else {}),
+            **began,
         },
         licence=origin.licence if origin else "",
     )

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 # Statistics of pixels on 0..1. Kinetics' are those of torchvision and VMZ (there on 0..255).
 KINETICS = {"mean": (0.43216, 0.394666, 0.37645), "std": (0.22803, 0.22145, 0.216989)}
+KENSHOHARA = {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)}  # Kinetics', by 3D-ResNets-PyTorch
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # VMZ's statistics of Farneback flow, in pixels; stored flow is (pixels + 20) / 40 on 0..1 (`data.flow.BOUND`).
 FARNEBACK = {
@@ -79,3 +80,31 @@ def from_config(config: ConfigDict, channels: str = "rgb", flow: str | None = No
         flow=flow,
         sampling=config.clip.sampling,
     )
+
+
+def describe(spec: Preprocessing) -> str:
+    """Describes preprocessing in one line."""
+    many = {"dense": "", "segments": ", one of each equal part", "linspace": ", evenly spaced over the video"}
+    rate = "the video's own rate" if spec.fps is None else f"{spec.fps:g} frames/s"
+    resize = "stored frames" if spec.resize is None else f"frames of {value_text('resize', spec.resize)}"
+    crop = "" if spec.crop is None else f", crop {spec.crop}x{spec.crop}"
+    return (
+        f"{spec.frames or 'all'} frames of stride {spec.stride} at {rate}{many[spec.sampling]}; {resize}{crop}; "
+        f"mean {numbers(spec.mean)}, std {numbers(spec.std)}"
+    )
+
+
+def value_text(key: str, value: Any) -> str:
+    """Returns a value of preprocessing as text; `key` is its name in `config.clip`."""
+    if key == "resize":
+        if value is None:
+            return "the stored size"
+        return "x".join(map(str, value)) if isinstance(value, tuple) and len(value) == 2 else f"short side {value}"
+    if (key, value) in (("frames", 0), ("fps", None), ("fps", 0.0)):
+        return "whole videos" if key == "frames" else "the video's own rate"
+    return numbers(value) if isinstance(value, tuple) else str(value)
+
+
+def numbers(values: tuple[float, ...]) -> str:
+    """Returns numbers as text, six digits each."""
+    return " ".join(f"{value:.6g}" for value in values)

@@ -40,15 +40,10 @@ def _chosen(network: str | None) -> list[Published]:
     if network is None:
         return published
     arch = models.canonical(network)
-    found = [entry for entry in published if arch in _networks(entry)]
+    found = [entry for entry in published if arch in registry.networks(entry)]
     if not found:
         raise UserError(f"--network {network}: no weights of it are published; without --network all are listed")
     return found
-
-
-def _networks(entry: Published) -> tuple[str, ...]:
-    family = registry.family_of(entry)
-    return family.archs if family.image else (models.canonical(entry.arch),)
 
 
 def listing(network: str | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The `clip` values of a config: its own where it has any, else those that the initial weights were trained with."""
+"""The `clip` values of a config: its own where it has any, else those that the weights were trained with."""
 
 import dataclasses
 from typing import Any
@@ -27,7 +27,7 @@ _FIELDS = {
 def resolve(
     config: ConfigDict, channels: str | None = None, flow: str | None = None, weights: Preprocessing | None = None
 ) -> tuple[ConfigDict, list[str]]:
-    """Fills in what a config leaves to the weights or, without any, to the network.
+    """Fills in what a config leaves to the initial weights or, without any, to the network.
 
     Args:
       config: from `config.load`; reads `arch`, `clip`, `eval.views`, and the data set's name for the input.
@@ -44,15 +44,15 @@ def resolve(
     channels = channels or stream(config)
     own = models.get(config.arch).preprocessing[channels]
     base = own if weights is None else weights
-    if base.channels != channels or len(base.mean) != len(own.mean):  # the statistics are those of another input
+    lines = [f"clip as the weights say: {specs.describe(base)}"]
+    if base.channels != channels or len(base.mean) != len(own.mean):
         base = dataclasses.replace(base, mean=own.mean, std=own.std)
-    filled, lines = config.copy_and_resolve_references().unlock(), [f"clip as the weights say: {describe(base)}"]
-    for key, field in _FIELDS.items():
-        theirs, here = getattr(base, field), config.clip[key]
-        if here is None:
+        lines.append(f"mean {specs.numbers(own.mean)}, std {specs.numbers(own.std)}: the network's own for {channels}")
+    filled = config.copy_and_resolve_references().unlock()
+    for key, theirs in _values(base).items():
+        if config.clip[key] is None:
             filled.clip[key] = 0.0 if key == "fps" and theirs is None else theirs
-        elif not _equal(here, theirs):
-            lines.append(f"clip.{key}={_value(key, here)} by the config; the weights say {_value(key, theirs)}")
+    lines += [f"{what} by the config; the weights say {theirs}" for what, theirs in _differing(config, base)]
     if not filled.clip.frames:
         filled.clip.frames = own.frames
         lines.append(f"clips of {own.frames} frames, the network's own: these weights were trained for whole videos")
@@ -63,7 +63,7 @@ def resolve(
 
 
 def of_config(config: ConfigDict, channels: str | None = None, flow: str | None = None) -> ConfigDict:
-    """Returns `resolve`'s config for the weights that `config.init_from` names, of which only the card is read.
+    """Returns `resolve`'s config for the weights that `config.init_from` names.
 
     Published weights need not be there: the registry knows their preprocessing.
     """
@@ -79,55 +79,44 @@ def stream(config: ConfigDict) -> str:
     return "flow" if any(part.startswith("flow") for part in config.dataset.name.split("/")) else "rgb"
 
 
-def evaluated(config: ConfigDict, card_spec: Preprocessing) -> tuple[Preprocessing, str | int, list[str]]:
-    """Returns how weights are evaluated: as their card says, but for the values that the config sets itself.
+def evaluated(
+    config: ConfigDict, card_spec: Preprocessing, trained_here: bool = False
+) -> tuple[Preprocessing, str | int, list[str]]:
+    """Returns how weights are evaluated.
 
     Args:
       config: as given, not filled in.
       card_spec: preprocessing of the weights.
+      trained_here: of a run's checkpoint the card decides, whatever config it is evaluated with; of other weights the
+        values that the config sets itself win, as they do where training starts from such weights.
 
     Returns:
       The preprocessing, the views (see `evaluate`), and lines to print: every value of the config that differs from
       the card's.
     """
-    filled, lines = resolve(config, card_spec.channels, card_spec.flow, card_spec)
-    whole = not card_spec.frames and config.clip.frames is None
-    views = config.eval.views or ("whole" if whole else filled.eval.views)
-    if whole and views == "whole":  # the length then has no effect
-        lines.pop()
-    spec = dataclasses.replace(
-        specs.from_config(filled, card_spec.channels, card_spec.flow), max_frames=card_spec.max_frames
-    )
-    return spec, views, lines[1:]
+    says = "has no effect; the checkpoint was trained with" if trained_here else "by the config; the weights say"
+    lines = [f"{what} {says} {theirs}" for what, theirs in _differing(config, card_spec)]
+    if trained_here:
+        config = config.copy_and_resolve_references().unlock()
+        for key, theirs in _values(card_spec).items():
+            config.clip[key] = config.clip[key] if key == "frames" and not theirs else None
+    filled, _ = resolve(config, card_spec.channels, card_spec.flow, card_spec)
+    whole = not card_spec.frames and config.clip.frames is None and config.clip.sampling is None
+    spec = specs.from_config(filled, card_spec.channels, card_spec.flow)
+    spec = dataclasses.replace(spec, max_frames=card_spec.max_frames)
+    return spec, config.eval.views or ("whole" if whole else filled.eval.views), lines
 
 
-def describe(spec: Preprocessing) -> str:
-    """Describes preprocessing in one line."""
-    many = {"dense": "", "segments": ", one of each equal part", "linspace": ", evenly spaced over the video"}
-    rate = "the video's own rate" if spec.fps is None else f"{spec.fps:g} frames/s"
-    resize = "stored frames" if spec.resize is None else f"frames of {_value('resize', spec.resize)}"
-    crop = "" if spec.crop is None else f", crop {spec.crop}x{spec.crop}"
-    return (
-        f"{spec.frames or 'all'} frames of stride {spec.stride} at {rate}{many[spec.sampling]}; {resize}{crop}; "
-        f"mean {_numbers(spec.mean)}, std {_numbers(spec.std)}"
-    )
+def _values(spec: Preprocessing) -> dict[str, Any]:
+    return {key: getattr(spec, field) for key, field in _FIELDS.items()}
 
 
-def _value(key: str, value: Any) -> str:
-    if key == "resize":
-        if value is None:
-            return "the stored size"
-        return "x".join(map(str, value)) if isinstance(value, tuple) and len(value) == 2 else f"short side {value}"
-    if (key, value) in (("frames", 0), ("fps", None), ("fps", 0.0)):
-        return "whole videos" if key == "frames" else "the video's own rate"
-    return _numbers(value) if isinstance(value, tuple) else str(value)
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return " ".join(f"{value:.6g}" for value in values)
-
-
-def _equal(here: Any, theirs: Any) -> bool:
-    if isinstance(here, tuple) and len(here) == 1 and isinstance(theirs, int):  # --config.clip.resize=128,
-        here = here[0]
-    return here == theirs or (here == 0 and theirs is None)
+def _differing(config: ConfigDict, base: Preprocessing) -> list[tuple[str, str]]:
+    """Returns "clip.KEY=VALUE" of every value that a config sets otherwise than `base`, and the value there."""
+    found = []
+    for key, theirs in _values(base).items():
+        here = config.clip[key]
+        here = here[0] if key == "resize" and isinstance(here, tuple) and len(here) == 1 else here
+        if here is not None and here != theirs and not (here == 0 and theirs is None):
+            found.append((f"clip.{key}={specs.value_text(key, here)}", specs.value_text(key, theirs)))
+    return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from r23d_jax.errors import UserError, one_line, printable
+from r23d_jax.runtime.addresses import public_name, split
 from r23d_jax.runtime.files import cache_dir, locked
 from r23d_jax.runtime.text import bytes_text
 from r23d_jax.weights import registry
@@ -61,34 +62,14 @@ def fetch_url(address: str, sha256: str = "") -> Path:
     if fragment and not (found := re.fullmatch(r"sha256=([0-9a-fA-F]{8,64})", fragment)):
         raise UserError(f"{public_name(address)}: after # only sha256= and 8 to 64 hex digits may stand")
     sha256 = (sha256 or (found[1] if fragment else "")).lower()
-    _, _, path = _split(address)
+    _, _, path = split(address)
     key = hashlib.sha256(address.encode()).hexdigest()[:12]
     name = re.sub(r"[^\w.+-]+", "_", urllib.parse.unquote(path.rpartition("/")[2])).lstrip(".") or "file"
-    return fetch_file(File(f"addresses/{key}/{name[-100:]}", address, sha256))
-
-
-def public_name(address: str) -> str:
-    """Returns scheme, host and path of an address, for messages and cards: no password, no query."""
-    return "{}://{}{}".format(*_split(address))
-
-
-def is_address(source: str) -> bool:
-    """Returns whether a text is an http or https address."""
-    return re.match(r"https?://", source, re.IGNORECASE) is not None
-
-
-def _split(address: str) -> tuple[str, str, str]:
-    """Returns scheme, host with port, and path; raises a `UserError` that does not show what may be a password."""
-    try:
-        parts = urllib.parse.urlsplit(address.strip())
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        shown = printable(re.sub(r"[?#].*", "", address.rpartition("@")[2]))
-        raise UserError(f"{shown}: not an http or https address of a file")
-    host = f"[{host}]" if ":" in host else host
-    return parts.scheme, host if port is None else f"{host}:{port}", printable(parts.path)
+    file = File(f"addresses/{key}/{name[-100:]}", address, sha256)
+    there = cache_dir() / file.name
+    if there.is_file() and (fault := _fault(file, there)):  # the hash may be the wrong one, so the copy is kept
+        raise UserError(f"{public_name(address)}: {fault}; for another copy remove {there} and try again")
+    return fetch_file(file)
 
 
 def fetch_file(file: File) -> Path:
@@ -233,7 +214,7 @@ def _receive(address: str, partial: Path, resume: bool) -> bool:
 def _request(address: str, have: int) -> urllib.request.Request:
     """Returns the request for what follows `have` bytes."""
     parts = urllib.parse.urlsplit(address.strip())
-    _, host, _ = _split(address)
+    _, host, _ = split(address)
     path = urllib.parse.quote(parts.path, safe="/%:=&+$,;@!~*'()")
     query = urllib.parse.quote(parts.query, safe="/%:=&+$,;@!~*'()?")
     request = urllib.request.Request(urllib.parse.urlunsplit((parts.scheme, host, path or "/", query, "")))
@@ -290,10 +271,12 @@ def _refuse_full_disk(partial: Path, reply: _Reply) -> None:
 
 
 def _fault(file: File, path: Path) -> str:
-    """Returns how a file differs from the published hashes or, if there are none, that it is an HTML page; or ""."""
+    """Returns how a file differs from its hashes or, if there are none, that it is empty or an HTML page; or ""."""
     if not file.has_hash:
         with path.open("rb") as stream:
             start = stream.read(64).lstrip().lower()
+        if not start:
+            return "an empty file"
         return "a web page instead of the file" if start.startswith((b"<!doctype", b"<html")) else ""
     for expected, kind, digest in (
         (file.sha256, "SHA-256", lambda: _digest(path, "sha256")),
@@ -301,7 +284,7 @@ def _fault(file: File, path: Path) -> str:
         (file.git_blob, "Git blob hash", lambda: git_blob_sha1(path)),
     ):
         if expected and not (found := digest()).startswith(expected):
-            return f"its {kind} is {found[: len(expected)]}, not the published {expected}"
+            return f"its {kind} is {found[: len(expected)]}, not {expected}"
     return ""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.models.registry import Architecture, Shapes
+from r23d_jax.transforms.spec import describe
 from r23d_jax.weights import adapt, architecture, download, families, presets, readers, registry, sources
 from r23d_jax.weights.card import Card
 from r23d_jax.weights.families.datasets import kinetics400
@@ -26,12 +27,14 @@ class Imported:
     Attributes:
       values: path -> float32 array, as from `structure.flatten`.
       card: complete except for `tensors_sha256`.
-      notes: conversions and assumptions, a line each.
+      notes: what was done and assumed, a line each.
+      assumed: those that the file itself does not say.
     """
 
     values: dict[str, np.ndarray]
     card: Card
     notes: list[str]
+    assumed: list[str]
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
@@ -117,7 +120,7 @@ def convert(
         report=report,
     )
     what = (
-        f"these are weights of {theirs}, not of {arch}"
+        f"these are weights of {theirs}, not of {arch} (set arch to {theirs})"
         if theirs not in (None, models.canonical(arch))
         else f"not whole weights of {arch}"
     )
@@ -131,14 +134,14 @@ def convert(
         notes.append(f"beside the tensors, not looked at: {adapt.listed(read.left_out)}")
     if labels is None and preset is not None and preset.labels and len(preset.labels()) == arguments["num_classes"]:
         labels = preset.labels()
-    named = located.published is not None
-    card = _card(read, family, published, theirs, arch, arguments, labels, report, notes, preset, named)
+    named, assumed = located.published is not None, []
+    card = _card(read, family, published, theirs, arch, arguments, labels, report, assumed, preset, named)
     extra = {}
     if read.format in ("torch", "safetensors") and not family.image:  # 2D networks are not exported
         extra["num_batches_tracked"] = _counters(read.tensors, table)
     if report.widened:
         extra["dtypes"] = {name: ours[name].dtype.name for name in report.widened}
-    return Imported(values, dataclasses.replace(card, extra=extra), notes)
+    return Imported(values, dataclasses.replace(card, extra=extra), [*notes, *assumed], assumed)
 
 
 def _networks(
@@ -161,7 +164,7 @@ def _networks(
     except UserError as error:
         raise UserError("; ".join([str(error) if origin in str(error) else f"{origin}: {error}", *errors])) from None
     if named is not None and not _has_blocks(named, shapes):
-        raise UserError(f"{origin}: these are weights of {theirs}, which cannot become {arch}")
+        raise UserError(f"{origin}: these are weights of {theirs}, which cannot become {arch}: set arch to {theirs}")
     return theirs, arch or theirs
 
 
@@ -249,8 +252,10 @@ def _card(
         preprocessing = published.preprocessing
     else:
         preprocessing = family.preprocessing(theirs or canonical, channels, frames)
-        if family.clip_lengths and frames is None and theirs is not None:
-            notes.append(f"the file does not say how long its clips were: taken to be {preprocessing.frames} frames")
+        notes.append(
+            f"the file does not say its preprocessing: taken to be {describe(preprocessing)}; `convert "
+            "--preprocessing` says otherwise"
+        )
     model = {
         "num_classes": classes,
         "frames": frames or preprocessing.frames or 64,

@@ -1,7 +1,8 @@
 """Loads weights from any source: a file, a published name, a checkpoint folder or a workdir."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,13 @@ def load_flat(
     in_channels: int | None = None,
     which: str = "best",
     key: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], Card]:
-    """Does the same as `load`, but returns the weights by path instead of a network."""
+    """Does the same as `load`, but returns the weights by path instead of a network.
+
+    `say` is called with a line for everything that was done to weights of another project; without it only what was
+    assumed of them is printed, to stderr.
+    """
     names = importing.read_labels(labels) if isinstance(labels, str | Path) else labels
     located = sources.locate(source)
     if is_ours(located.path):
@@ -62,19 +68,21 @@ def load_flat(
         values, card = repository.read(located.path)
     else:
         imported = importing.convert(located, arch, names, in_channels, key)
+        for note in imported.assumed if say is None else imported.notes:
+            _note(f"{located.name}: {note}") if say is None else say(note)
         return imported.values, dataclasses.replace(imported.card, tensors_sha256=tree_sha256(imported.values))
     if arch is not None and models.canonical(arch) != models.canonical(card.arch):
-        raise UserError(f"{source}: a checkpoint of {card.arch}, not of {arch}")
+        raise UserError(f"{located.name}: a checkpoint of {card.arch}, not of {arch}: set arch to {card.arch}")
     if names is not None and tuple(names) != card.labels:
-        raise UserError(f"{source}: a checkpoint with its own {len(card.labels)} labels; leave out the others")
+        raise UserError(f"{located.name}: a checkpoint with its own {len(card.labels)} labels; leave out the others")
     channels = len(card.preprocessing.mean)
     if in_channels not in (None, channels):
-        raise UserError(f"{source}: a checkpoint for {channels} input channels, not {in_channels}")
+        raise UserError(f"{located.name}: a checkpoint for {channels} input channels, not {in_channels}")
     return values, card
 
 
 def preprocessing_of(source: str | Path, arch: str | None = None) -> Preprocessing:
-    """Returns the preprocessing of weights, of which no more is read or downloaded than that takes.
+    """Returns the preprocessing of weights: of a published name without fetching it, of others by their card.
 
     Raises as `load`.
     """
@@ -83,7 +91,11 @@ def preprocessing_of(source: str | Path, arch: str | None = None) -> Preprocessi
     located = sources.locate(source)
     if is_ours(located.path):
         return read_card(checkpoint.find(located.path)).preprocessing
-    return load_flat(source, arch)[1].preprocessing
+    return load_flat(source, arch, say=lambda note: None)[1].preprocessing
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def build(card: Card, values: Mapping[str, np.ndarray]) -> nnx.Module:

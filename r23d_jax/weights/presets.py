@@ -7,7 +7,7 @@ from typing import Any
 
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.runtime.files import read_json
-from r23d_jax.transforms.spec import IMAGENET, KINETICS, Preprocessing
+from r23d_jax.transforms.spec import IMAGENET, KENSHOHARA, KINETICS, Preprocessing
 from r23d_jax.weights.families import datasets
 
 
@@ -45,9 +45,7 @@ PRESETS = {
         _preset("imagenet", **_TORCHVISION, **IMAGENET),
         _preset("i3d", **_I3D),
         _preset("i3d-flow", **_I3D, channels="flow", flow="tvl1", mean=(0.5, 0.5), std=(0.5, 0.5)),
-        _preset(
-            "kenshohara", resize=112, crop=112, frames=16, mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737)
-        ),
+        _preset("kenshohara", resize=112, crop=112, frames=16, **KENSHOHARA),
         # The study's script subtracts and divides by .5 on 0..255, and takes labels from classInd.txt.
         _preset("study", datasets.ucf101, resize=136, crop=112, frames=16, mean=_BYTES, std=_BYTES),
         # One clip of 16 frames spread over the whole video; the classes' folders in the order of `sorted()`.
@@ -74,6 +72,9 @@ def read(given: str) -> Preset:
         fields = read_json(path)
         if not isinstance(fields, dict):
             raise ValueError("not an object")
+        for key in ("mean", "std"):
+            if key in fields and not isinstance(fields[key], list):
+                raise ValueError(f"{key}={fields[key]!r}: must be a list, one number a channel")
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"no field is called {unknown[0]!r}; there are {', '.join(sorted(known))}")
     except (OSError, ValueError) as error:

@@ -22,6 +22,7 @@ _WRAPPERS += ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model
 _HOLDERS = (*_WRAPPERS, "checkpoint", "ckpt", "state", "weights")  # of state dicts, one in another
 _WITHIN = ("module", "_orig_mod")  # parts of names, anywhere in them: DataParallel's and torch.compile's
 _PREFIXES = ("model.", "net.", "network.")  # of modules that hold the network: Lightning's, say
+_HEADS = ("fc", "head", "head.fc", "classifier", "linear", "fc_cls", "cls_head", "cls_head.fc_cls")
 # What such a module holds beside the network: losses with weights, and metrics.
 _BESIDE = re.compile(r"(criterion|loss|loss_fn|loss_func(tion)?|metrics?|(train|val|valid|validation|test)_\w+)\..*")
 _TOP = "."  # as a key: the tensors beside the state dicts
@@ -120,6 +121,19 @@ def _is_state(value: Any) -> bool:
     return isinstance(value, Mapping) and any(isinstance(v, torch_files.Tensor) for v in value.values())
 
 
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch_files.Tensor)
+
+
+def _holds_state(value: Any, depth: int = 4) -> bool:
+    """Returns whether there is a state dict in a mapping, or deeper in those that hold such."""
+    if not isinstance(value, Mapping) or not depth:
+        return False
+    return _is_state(value) or any(
+        _is_state(inner) or _holds_state(inner, depth - 1) for name, inner in value.items() if name in _HOLDERS
+    )
+
+
 def _unwrap(path: Path, loaded: Any, key: str | None) -> tuple[dict[str, torch_files.Tensor], tuple[str, ...], str]:
     """Returns the state dict inside a training checkpoint, the names of what is beside it, and its own name.
 
@@ -129,12 +143,16 @@ def _unwrap(path: Path, loaded: Any, key: str | None) -> tuple[dict[str, torch_f
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, not a state dict")
     beside, holders = [], []
-    while not any(_is_state(value) or isinstance(value, torch_files.Tensor) for value in loaded.values()):
-        inner = [name for name in _HOLDERS if isinstance(loaded.get(name), Mapping)]
-        if len(inner) != 1:
+    while not any(_is_state(value) or _is_tensor(value) and value.shape for value in loaded.values()):
+        inner = [name for name in _HOLDERS if _holds_state(loaded.get(name))]
+        if not inner:
             break
-        beside += [_name(name) for name in loaded if name != inner[0]]
-        holders, loaded = [*holders, inner[0]], loaded[inner[0]]
+        if len(inner) > 1 and key not in inner:
+            choices = " | ".join(f"--key {_name(name)}" for name in inner)
+            raise UserError(f"{path}: state dicts in it that could be meant: say which, in `convert`: {choices}")
+        chosen, key = (key, None) if key in inner else (inner[0], key)
+        beside += [_name(name) for name in loaded if name != chosen]
+        holders, loaded = [*holders, chosen], loaded[chosen]
     found = {name: value for name, value in loaded.items() if isinstance(name, str) and _is_state(value)}
     tensors = [name for name, value in loaded.items() if isinstance(value, torch_files.Tensor)]
     likely = [name for name in _WRAPPERS if name in found]
@@ -188,7 +206,8 @@ def strip_prefixes(tensors: dict[str, np.ndarray]) -> Names:
         rename(lambda name, part=part: ".".join(p for p in name.split(".") if p != part), f"{part}.")
     while True:
         before = len(stripped)
-        network = [name for name in tensors if not _BESIDE.fullmatch(name)]
+        # A layer that is called so is one: what is beside the network has no matrices.
+        network = [name for name, value in tensors.items() if value.ndim > 1 or not _BESIDE.fullmatch(name)]
         for prefix in _PREFIXES:
             if network and all(name.startswith(prefix) for name in network):
                 others = [name for name in tensors if name not in set(network)]
@@ -213,11 +232,11 @@ def _has_backbone(tensors: Mapping[str, np.ndarray]) -> bool:
 
 
 def _head(tensors: Mapping[str, np.ndarray]) -> str | None:
-    """Returns the name of a linear layer if it is all there is beside `backbone.`: mmaction2's `cls_head.fc_cls`."""
+    """Returns the name of a classifier if it is all there is beside `backbone.`: mmaction2's `cls_head.fc_cls`."""
     others = {name for name in tensors if not name.startswith("backbone.")}
     head = next(iter(others)).rpartition(".")[0] if others else ""
     fits = others == {f"{head}.weight", f"{head}.bias"} and tensors[f"{head}.weight"].ndim == 2
-    return head if fits else None
+    return head if fits and head in _HEADS else None
 
 
 # --- safetensors ---
@@ -240,7 +259,7 @@ def _tensorflow_prefix(path: Path) -> Path | None:
     """Returns the checkpoint prefix for a path: the prefix itself, its `.index`, or a folder with exactly one."""
     if path.suffix == ".index" and path.is_file():
         return path.with_suffix("")
-    if path.with_name(path.name + ".index").is_file():
+    if path.name and path.with_name(path.name + ".index").is_file():
         return path
     if path.is_dir():
         found = sorted(path.glob("*.index"))

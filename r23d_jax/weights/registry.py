@@ -10,6 +10,7 @@ from flax import nnx
 
 from r23d_jax import models
 from r23d_jax.errors import UserError, one_line
+from r23d_jax.models.registry import Shapes
 from r23d_jax.weights import families
 from r23d_jax.weights.families import datasets
 from r23d_jax.weights.family import Family, File, Published
@@ -35,7 +36,7 @@ def get(name: str) -> Published:
     known = published()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; `r23d weights` lists those there are"
         raise UserError(f"{name}: no published weights of that name, and no such file or folder{hint}")
     return known[name]
 
@@ -74,13 +75,7 @@ def mebibytes(entry: Published) -> float:
 @functools.cache
 def _values(arch: str, frames: int, image: bool) -> tuple[int, int, int]:
     """Returns the number of values beside head and first kernel, of features, and of that kernel per input channel."""
-    options = {"num_classes": 1, **({"frames": frames} if frames else {})}
-
-    def create(key: jax.Array) -> nnx.Module:  # one key for all values: random streams take most of the time
-        return models.create(arch, rngs=types.SimpleNamespace(params=lambda: key), **options)
-
-    network = nnx.eval_shape(create, jax.random.key(0))
-    shapes = {path: leaf.shape for path, leaf in models.flatten(network).items()}
+    shapes = dict(_shapes(arch, frames))
     if image:  # the 2D network's kernels
         shapes = {path: shape[1:] if len(shape) == 5 else shape for path, shape in shapes.items()}
     features, _ = shapes.pop("fc.kernel")
@@ -107,3 +102,31 @@ def labels(entry: Published) -> tuple[str, ...]:
     if len(names) != entry.classes:
         raise UserError(f"{path}: {len(names)} class names for the {entry.classes} of {entry.name}; remove it")
     return names
+
+
+def networks(entry: Published) -> tuple[str, ...]:
+    """Returns the networks that can have these weights, as they are, inflated, or with kernels summed over time."""
+    family = family_of(entry)
+    theirs = _shapes(entry.arch)
+    return tuple(arch for arch in family.archs if _can_start(_shapes(arch), theirs, family.image))
+
+
+def _can_start(target: Shapes, source: Shapes, image: bool) -> bool:
+    """Returns whether kernels differ at most in their length in time, and there as `adapt.fit` can make them."""
+
+    def fits(here: tuple[int, ...], there: tuple[int, ...]) -> bool:
+        return here == there or len(here) == 5 and here[1:] == there[1:] and (image or here[0] == 1)
+
+    return target.keys() == source.keys() and all(fits(shape, source[path]) for path, shape in target.items())
+
+
+@functools.cache
+def _shapes(arch: str, frames: int = 0) -> Shapes:
+    """Returns the shapes of a network's tensors, with one class; `frames` for a network that is built for them."""
+    options = {"num_classes": 1, **({"frames": frames} if frames else {})}
+
+    def create(key: jax.Array) -> nnx.Module:  # one key for all values: random streams take most of the time
+        return models.create(arch, rngs=types.SimpleNamespace(params=lambda: key), **options)
+
+    network = nnx.eval_shape(create, jax.random.key(0))
+    return {path: tuple(leaf.shape) for path, leaf in models.flatten(network).items()}

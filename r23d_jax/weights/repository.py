@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from r23d_jax.errors import UserError
+from r23d_jax.runtime.addresses import is_address, public_name
 from r23d_jax.runtime.files import read_json, sync, write_json, write_text
 from r23d_jax.weights import card as cards
 from r23d_jax.weights import readers
 from r23d_jax.weights.card import Card
-from r23d_jax.weights.download import is_address, public_name
 
 CONFIG, TENSORS, README = "config.json", "model.safetensors", "README.md"
 # Other projects name their description config.json too; none has all of these keys.
@@ -118,8 +118,7 @@ def public_origin(init: str) -> str:
     """Returns `config.init_from` or the `init` of a card without a local path; addresses and names stay."""
     if is_address(init):  # with a password or a key, perhaps
         return public_name(init)
-    path = "://" not in init and not re.search(r"\s", init) and re.search(r"[/\\]", init)
-    return _base(init) if path else public_values(init)
+    return init if "://" in init or not re.search(r"[/\\]", init) else _base(init)
 
 
 def public_values(value: Any) -> Any:

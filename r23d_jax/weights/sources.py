@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from r23d_jax.errors import UserError
+from r23d_jax.runtime.addresses import is_address, public_name
 from r23d_jax.weights import download, registry
 from r23d_jax.weights.family import Published
 
@@ -36,13 +37,18 @@ def locate(source: str | Path) -> Located:
     """
     # pathlib writes one slash. Addresses come first: a long query is no possible name of a file.
     text = re.sub(r"^(hf|https?):/+", lambda found: f"{found[1].lower()}://", str(source), flags=re.IGNORECASE)
+    if not text.strip():
+        raise UserError(
+            "weights: no name given; `r23d weights` lists published ones, and a file, folder or address will do"
+        )
     if text.startswith("hf://"):
         from r23d_jax.weights import hub
 
         return Located(hub.fetch(text), None, text)
-    if download.is_address(text):
-        return Located(download.fetch_url(text), None, download.public_name(text))
-    path = Path(source)
+    if is_address(text):
+        return Located(download.fetch_url(text), None, public_name(text))
+    path = Path(text)
+    path = path if path.name else path.resolve()  # ".", which has no name of its own
     if path.exists() or (path.name and path.with_name(path.name + ".index").exists()):
         return Located(path, None, text)
     if scheme := re.match(r"([a-z][a-z0-9+.-]+):/", text, re.IGNORECASE):
@@ -51,9 +57,3 @@ def locate(source: str | Path) -> Located:
         raise UserError(f"{text}: no such file or folder")
     published = registry.get(text)
     return Located(download.fetch(published.name), published, text)
-
-
-def public_name(source: str | Path) -> str:
-    """Returns a source as it may be shown and stored: an address without password and query, anything else as it is."""
-    text = str(source)
-    return download.public_name(text) if download.is_address(text) else text

@@ -117,7 +117,7 @@ def test_a_name_and_a_video_are_enough_and_later_no_network(server, r23d, tmp_pa
     (answer,) = answers[0]
     assert {row["label"] for row in answer["top"]} <= set(registry.labels(registry.get(NAME)))
     assert answer["clips"] == 1
-    assert "one clip of 16 frames, frames evenly spaced over the whole" in answer["protocol"]
+    assert "one clip of 16 frames, frames evenly spaced over the whole video" in answer["protocol"]
     assert "centre crop 112x112 of frames resized to 128x171" in answer["protocol"]
 
 

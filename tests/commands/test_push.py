@@ -147,6 +147,8 @@ def test_a_push_without_a_server_is_one_line(workdir, tmp_path):
         ("torchvision-r3d_18-kinetics400", "torchvision-r3d_18-kinetics400"),
         ("/home/me/weights/w.pth", "w.pth"),
         ("../weights/i3d", "i3d"),
+        ("my runs/a client/w.pt", "w.pt"),
+        ("2D torchvision weights r.pth, inflated", "2D torchvision weights r.pth, inflated"),
     ],
 )
 def test_where_weights_began_is_said_without_secrets_and_paths(init, public):

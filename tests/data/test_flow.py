@@ -12,7 +12,7 @@ from r23d_jax.data import flow, records
 from r23d_jax.data.video import VideoError, read_rgb
 from r23d_jax.errors import UserError
 from r23d_jax.inference import clips as video_clips
-from r23d_jax.weights.families import vmz
+from r23d_jax.transforms.spec import FARNEBACK
 from tfds_ucf101 import frames
 from tfds_ucf101.layouts.frames import one_video
 from tfds_ucf101.layouts.tree import Folder
@@ -55,7 +55,7 @@ def test_quantisation():
     assert stored.tolist() == [0, 0, 64, 127, 128, 128, 255, 255, 255]
     inside = np.linspace(-20, 20, 999, dtype=np.float32)
     assert np.abs(flow.dequantise(flow.quantise(inside)) - inside).max() <= 20 / 255 + 1e-6
-    assert flow.BOUND == vmz.FLOW_BOUND
+    assert FARNEBACK["std"] == (0.972347 / (2 * flow.BOUND), 0.755146 / (2 * flow.BOUND))
 
 
 def test_picture_is_lossless():

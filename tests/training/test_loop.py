@@ -27,6 +27,7 @@ from r23d_jax.training import loop
 from r23d_jax.training.log import read_metrics
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights import checkpoint
+from r23d_jax.weights.sources import Located
 
 SMALL = (*fake_data.RUN, "checkpoint.every_steps=5")
 
@@ -326,8 +327,33 @@ def test_the_config_overrides_the_weights_and_says_so(data, weights, tmp_path, c
     evaluated = evaluate_checkpoint(config, tmp_path / "w").results
     assert evaluated["preprocessing"] == results["preprocessing"] and "by the config" not in capsys.readouterr().err
     evaluated = evaluate_checkpoint(from_weights(data, weights, "clip.frames=2"), tmp_path / "w").results
+    assert "clip.frames=2 has no effect; the checkpoint was trained with 4" in capsys.readouterr().err
+    assert evaluated == {**results, "protocol": evaluated["protocol"]}
+    config = from_weights(data, tmp_path / "w", "clip.frames=2")
+    evaluated = evaluate_checkpoint(config, tmp_path / "other", which="init").results
     assert "clip.frames=2 by the config; the weights say 4" in capsys.readouterr().err
     assert evaluated["preprocessing"]["frames"] == 2 and "2-frame clip" in evaluated["protocol"]
+
+
+def test_a_run_is_resumed_by_the_clip_itself_however_the_config_says_it(data, weights, tmp_path, monkeypatch):
+    cut_off(monkeypatch, 3, "terminated")
+    with pytest.raises(Interrupted):
+        loop.train_and_evaluate(from_weights(data, weights), tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"of another config \(clip: 6 frames of .* there, 4 frames of .* now\)"):
+        loop.train_and_evaluate(from_weights(data, weights, "clip.frames=4"), tmp_path)
+    assert loop.train_and_evaluate(from_weights(data, weights, "clip.frames=6"), tmp_path)["step"] == 4
+
+
+def test_a_password_in_an_address_is_in_no_file_of_the_run(data, weights, tmp_path, monkeypatch):
+    address = "https://me:secretword@host/w.pth?key=secretword"
+    monkeypatch.setattr(loop.loading.sources, "locate", lambda source: Located(weights, None, "https://host/w.pth"))
+    config = from_weights(data, address, "steps=1")
+    results = single.train(config, tmp_path / "w")
+    assert results["init"] == "https://host/w.pth"
+    files = [path for path in (tmp_path / "w").rglob("*") if path.is_file()]
+    assert len(files) > 8 and not [path for path in files if b"secretword" in path.read_bytes()]
+    assert single.train(config, tmp_path / "w") == results  # the same run
 
 
 def test_videos_without_a_rate_are_counted(data, weights, tmp_path, capsys):

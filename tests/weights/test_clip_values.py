@@ -91,6 +91,16 @@ def test_weights_for_whole_videos_train_on_clips_of_the_networks_length_and_are_
     spec, views, lines = clip_values.evaluated(load("arch=i3d", "clip.frames=16"), whole)
     assert (views, spec.frames) == ("dense", 16)
     assert lines == ["clip.frames=16 by the config; the weights say whole videos"]
+    assert clip_values.evaluated(load("arch=i3d", "clip.sampling=linspace"), whole)[1] == "linspace"
+
+
+def test_of_a_checkpoint_that_was_trained_here_the_card_decides():
+    spec, views, lines = clip_values.evaluated(load("clip.frames=8", "clip.stride=2", "clip.fps=0"), CARD, True)
+    assert spec == CARD and views == "dense"
+    assert lines == [
+        "clip.frames=8 has no effect; the checkpoint was trained with 32",
+        "clip.fps=the video's own rate has no effect; the checkpoint was trained with 12.5",
+    ]
 
 
 def test_views_follow_the_sampling():
@@ -101,7 +111,8 @@ def test_views_follow_the_sampling():
 
 
 def test_statistics_of_another_input_are_the_networks():
-    config, _ = clip_values.resolve(load("arch=i3d"), "flow", "tvl1", CARD)
+    config, lines = clip_values.resolve(load("arch=i3d"), "flow", "tvl1", CARD)
+    assert lines[1] == "mean 0.5 0.5, std 0.5 0.5: the network's own for flow"
     assert config.clip.mean == (0.5, 0.5) and config.clip.size == 224 and config.clip.fps == 12.5
 
 

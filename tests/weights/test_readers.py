@@ -244,6 +244,10 @@ STYLES = {
         lambda state: {"checkpoint": {"model_state": state, "lr": 1.0}, "epoch": 2},
         ("the wrapper checkpoint.model_state",),
     ),
+    "beside a tensor": (
+        lambda state: {"epoch": torch.tensor(3), "checkpoint": {"state_dict": state}},
+        ("the wrapper checkpoint.state_dict",),
+    ),
     "PyTorchVideo": (
         lambda state: {"model_state": state, "optimizer_state": {"state": {0: {"exp_avg": torch.ones(2)}}}},
         ("the wrapper model_state",),
@@ -298,6 +302,24 @@ def test_what_real_checkpoints_look_like(tmp_path, small, style):
     assert all(np.array_equal(read.tensors[name], small[name].numpy()) for name in small)
     if style == "Lightning":
         assert read.left_out[-2:] == ("criterion.weight", "train_acc.tp") and "optimizer_states" in read.left_out
+
+
+def test_several_holders_of_state_dicts_are_told_and_chosen_by_key(tmp_path, small):
+    torch.save({"model": {"state_dict": small}, "model_ema": {"state_dict": small}}, tmp_path / "a.pth")
+    refused(tmp_path, tmp_path / "a.pth", r"say which, in `convert`: --key model \| --key model_ema$")
+    read = readers.read_tensors(tmp_path / "a.pth", "model_ema")
+    assert read.tensors.keys() == small.keys() and read.stripped == ("the wrapper model_ema.state_dict",)
+
+
+def test_layers_that_are_no_classifier_are_not_taken_for_one(tmp_path, small):
+    """A projector beside a backbone, and matrices under a name like a metric's."""
+    state = with_head("backbone.", "projector.", small)
+    torch.save(state, tmp_path / "a.pth")
+    read = readers.read_tensors(tmp_path / "a.pth")
+    assert "projector.weight" in read.tensors and "fc.weight" not in read.tensors
+    state = prefixed("model.", small) | {"val_head.weight": torch.ones(5, 3)}
+    torch.save(state, tmp_path / "b.pth")
+    assert "val_head.weight" in readers.read_tensors(tmp_path / "b.pth").tensors
 
 
 def test_a_name_never_takes_anothers_place(tmp_path, small):

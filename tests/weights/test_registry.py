@@ -282,12 +282,16 @@ def test_the_list(run):
 
 
 def test_the_list_of_a_network(run):
-    out = run(command.main, "--network", "r2plus3d_18")[1]
-    assert [line.split()[0] for line in out.splitlines() if "Apache" in line] == [
-        "vmz-rmc4_18-8-kinetics400",
-        "vmz-rmc4_18-16-kinetics400",
-    ]
-    assert "torchvision-resnet50-imagenet" in run(command.main, "--network", "r3d_50")[1]
+    def names(network):
+        lines = run(command.main, "--network", network)[1].splitlines()
+        return [line.split()[0] for line in lines if line.startswith(" ") and not line.startswith("  ")]
+
+    summed = [f"vmz-{arch}_18-{frames}-kinetics400" for frames in (8, 16) for arch in ("r3d", "rmc2", "rmc3", "rmc4")]
+    start = ["torchvision-r3d_18-kinetics400", "dronefreak-r3d_18-ucf101", "torchvision-resnet18-imagenet"]
+    assert names("r2plus3d_18") == [*start, *summed]
+    assert names("r3d_50") == ["torchvision-resnet50-imagenet"]
+    assert names("resnet34_2d3d_full") == [name for name in PUBLISHED if "resnet34_2d3d" in name]
+    assert names("r2d_18") == ["vmz-r2d_18-8-kinetics400", "vmz-r2d_18-16-kinetics400"]
     status, _, err = run(command.main, "--network", "r3d_19")
     assert status == 1 and "did you mean" in err
     assert "give one of them" in run(command.main, "x", "--network", "r3d_18")[2]

@@ -6,7 +6,7 @@ Networks with type A shortcuts (without weights) are not supported; their files 
 import dataclasses
 from collections.abc import Collection
 
-from r23d_jax.transforms.spec import IMAGENET, Preprocessing
+from r23d_jax.transforms.spec import IMAGENET, KENSHOHARA, Preprocessing
 from r23d_jax.weights.family import Family, File, Naming, Published
 from r23d_jax.weights.mapping import COUNTERS, TORCH, Rule, Table
 
@@ -84,7 +84,7 @@ def r2p1d(names: Collection[str]) -> Table:
 
 def preprocessing() -> Preprocessing:
     """Returns the default preprocessing of 3D-ResNets-PyTorch: short side of the crop size, its Kinetics statistics."""
-    return Preprocessing(resize=112, crop=112, frames=16, mean=(0.4345, 0.4051, 0.3775), std=(0.2768, 0.2713, 0.2737))
+    return Preprocessing(resize=112, crop=112, frames=16, **KENSHOHARA)
 
 
 def _study() -> Preprocessing:

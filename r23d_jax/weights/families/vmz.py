@@ -28,9 +28,6 @@ LADDER = (
 DEEP = ("r2d_34", "f_r2d_34", "r3d_34", "r2plus3d_34", "r3plus2d_34", "r2plus1d_34")
 DEEPER = ("r3d_50", "r2plus3d_50", "r3plus2d_50", "r2plus1d_50")
 
-# Pixels of flow that are stored as 255, see `FARNEBACK`. Equals `data.flow.BOUND`, whose import would need OpenCV.
-FLOW_BOUND = 20.0
-
 _LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # 50 layers: as 34, in bottlenecks
 
 
