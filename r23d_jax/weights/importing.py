@@ -310,12 +310,14 @@ def _labels(
         except UserError as error:
             if named:
                 raise
-            notes.append(f"without the names of its {classes} classes ({error}); --labels gives them")
+            notes.append(f"without the names of its {classes} classes ({error}); `convert --labels` gives them")
             return ()
     if classes == 400 and family.kinetics:
-        notes.append("400 classes: taken to be Kinetics-400's in their published order; --labels says otherwise")
+        notes.append(
+            "400 classes: taken to be Kinetics-400's in their published order; `convert --labels` says otherwise"
+        )
         return kinetics400()
-    notes.append(f"the names of its {classes} classes are not known: give them with --labels")
+    notes.append(f"the names of its {classes} classes are not known: give them with `convert --labels`")
     return ()
 
 
