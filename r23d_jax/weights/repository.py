@@ -118,7 +118,8 @@ def public_origin(init: str) -> str:
     """Returns `config.init_from` or the `init` of a card without a local path; addresses and names stay."""
     if is_address(init):  # with a password or a key, perhaps
         return public_name(init)
-    return init if "://" in init or not re.search(r"[/\\]", init) else _base(init)
+    said = init if init.startswith("hf://") else public_values(init)
+    return said if said.startswith("hf://") or not re.search(r"[/\\]", said) else _base(said)
 
 
 def public_values(value: Any) -> Any:

@@ -70,7 +70,7 @@ def server():
     server.files, server.requests, server.seen = {}, [], []
     server.cut, server.shift, server.ranges, server.sizes = 0, 0, True, True
     server.url = f"http://127.0.0.1:{server.server_address[1]}/"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

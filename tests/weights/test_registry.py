@@ -323,7 +323,7 @@ def row(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path / "files")
     ) as at:
-        threading.Thread(target=at.serve_forever, daemon=True).start()
+        threading.Thread(target=at.serve_forever, args=(0.01,), daemon=True).start()
         url = f"http://127.0.0.1:{at.server_address[1]}/"
         entry = Published(
             "walks",
