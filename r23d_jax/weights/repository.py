@@ -89,6 +89,7 @@ def write(folder: Path, values: Mapping[str, np.ndarray], card: Card, readme: st
         save_file(arrays, writing / TENSORS, metadata={"format": "r23d_jax"})
         write_json(writing / CONFIG, {**card.to_dict(), "tensors_sha256": cards.tree_sha256(arrays)})
         write_text(writing / README, readme)
+        shutil.copymode(writing / CONFIG, writing / TENSORS)  # which safetensors makes the owner's alone
         sync(writing)
         if folder.exists():
             folder.rmdir()  # fails unless it is empty

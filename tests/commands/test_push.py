@@ -139,6 +139,11 @@ def test_a_push_without_a_server_is_one_line(workdir, tmp_path):
     assert (status, out) == (1, "") and "nothing was pushed: no answer from the Hub (" in err and err.count("\n") == 1
 
 
+def test_who_may_read_one_of_the_files_may_read_all(workdir, tmp_path, run):
+    assert run(push.main, workdir, "me/net", "--out", tmp_path / "out")[0] == 0
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
+
+
 @pytest.mark.parametrize(
     "init, public",
     [
