@@ -69,7 +69,7 @@ def _import(args: argparse.Namespace) -> list[str]:
     if repository.is_repository(located.path):
         if preset:
             raise UserError(f"--preprocessing {preset.name}: {args.source} has a card, which says it; leave it out")
-        values, card = load_flat(args.source, args.arch, args.labels, in_channels=args.in_channels)
+        values, card = load_flat(located, args.arch, args.labels, in_channels=args.in_channels)
         checkpoint.save_weights(dest, values, card)
         return [f"wrote {dest}: {card.arch}, {card.init}"]
     imported = importing.convert(located, args.arch, names, args.in_channels, args.key, preset)
@@ -85,7 +85,7 @@ def _export(args: argparse.Namespace) -> list[str]:
         raise UserError(
             f"{args.dest}: {args.source} is not a checkpoint of ours: convert it to a folder first, then back"
         )
-    values, card = load_flat(args.source, args.arch, args.labels, in_channels=args.in_channels, which=args.which)
+    values, card = load_flat(located, args.arch, args.labels, in_channels=args.in_channels, which=args.which)
     state, notes = exporting.to_state_dict(values, card)
     exporting.write(state, Path(args.dest))
     return [*notes, f"wrote {args.dest}"]

@@ -233,6 +233,5 @@ def _matrix(start: jax.Array, length: jax.Array, limit: jax.Array, stored: int, 
 def _check_size(spec: Preprocessing) -> None:
     if spec.resize is None or spec.crop is None:
         return
-    least = min(spec.resize) if isinstance(spec.resize, tuple) else spec.resize
-    if least < spec.crop:
+    if spec.short_side < spec.crop:
         raise UserError(f"clip.resize={spec.resize}: smaller than clip.size={spec.crop}, the crop taken of it")

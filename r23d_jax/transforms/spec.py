@@ -52,6 +52,11 @@ class Preprocessing:
         """The kind of input as text: "rgb" or "flow (tvl1)"."""
         return self.channels if self.flow is None else f"{self.channels} ({self.flow})"
 
+    @property
+    def short_side(self) -> int | None:
+        """The short side of resized frames in pixels, None for stored frames."""
+        return min(self.resize) if isinstance(self.resize, tuple) else self.resize
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}

@@ -81,7 +81,7 @@ def _protocol(entry: Published) -> list[str]:
 def _entry(published: Published) -> dict[str, Any]:
     """Returns a publication for JSON."""
     entry = {**vars(published), "family": registry.family_of(published).name}
-    entry |= {"preprocessing": vars(published.preprocessing), "files": [vars(file) for file in published.files]}
+    entry |= {"preprocessing": published.preprocessing.to_dict(), "files": [vars(file) for file in published.files]}
     entry |= {"mebibytes": round(registry.mebibytes(published), 3), "size_is_published": registry.has_size(published)}
     if isinstance(published.labels, File):
         entry["labels"] = published.labels.name

@@ -107,7 +107,7 @@ def _check(card: Card) -> None:
         "mean": not all(_number(value) and abs(value) < 1e6 for value in spec.mean),
         "std": not (spec.std and len(spec.std) == len(spec.mean) and _positive(*spec.std)),
         "sampling": spec.sampling not in SAMPLINGS or (spec.sampling != "dense" and not spec.frames),
-        "crop and resize": _whole(_SIDES, spec.crop) and _size(spec.resize) and spec.crop > _least(spec.resize),
+        "crop and resize": _whole(_SIDES, spec.crop) and _size(spec.resize) and spec.crop > spec.short_side,
         "channels": spec.channels not in ("rgb", "flow"),
         "flow": not isinstance(spec.flow, str if spec.channels == "flow" else type(None)),
         "bn_epsilon": not _positive(card.bn_epsilon),
@@ -130,10 +130,6 @@ def _is_argument(architecture: models.Architecture, key: str, value: Any) -> boo
     if key not in architecture.options:  # every config has these keys, with defaults that have no effect
         return value is None or (key, value) == ("width", 64)
     return value is None or architecture.options[key].check(value)
-
-
-def _least(resize: Any) -> Any:
-    return min(resize) if isinstance(resize, list | tuple) else resize
 
 
 def _size(value: Any) -> bool:

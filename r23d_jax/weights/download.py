@@ -48,12 +48,11 @@ def fetch(name: str) -> Path:
     return paths[0]
 
 
-def fetch_url(address: str, sha256: str = "") -> Path:
+def fetch_url(address: str) -> Path:
     """Returns the local copy of a file on the web, downloading it the first time.
 
     Args:
       address: http or https, with user name, password or a query if need be; `#sha256=HEX` at its end checks the file.
-      sha256: leading hex digits of its SHA-256, "" to take it from the address.
 
     Raises:
       UserError: it is no such address, there is no network, or the file has another hash.
@@ -61,7 +60,7 @@ def fetch_url(address: str, sha256: str = "") -> Path:
     address, _, fragment = address.partition("#")
     if fragment and not (found := re.fullmatch(r"sha256=([0-9a-fA-F]{8,64})", fragment)):
         raise UserError(f"{public_name(address)}: after # only sha256= and 8 to 64 hex digits may stand")
-    sha256 = (sha256 or (found[1] if fragment else "")).lower()
+    sha256 = found[1].lower() if fragment else ""
     _, _, path = split(address)
     key = hashlib.sha256(address.encode()).hexdigest()[:12]
     name = re.sub(r"[^\w.+-]+", "_", urllib.parse.unquote(path.rpartition("/")[2])).lstrip(".") or "file"

@@ -83,7 +83,7 @@ def convert(
     Raises:
       UserError: tensors do not fit; the message lists them.
     """
-    located = source if isinstance(source, sources.Located) else sources.locate(source)
+    located = sources.locate(source)
     published, source = located.published, located.name
     read = readers.read_tensors(located.path, key)
     if key is not None and read.format != "torch":

@@ -46,7 +46,7 @@ def load(
 
 
 def load_flat(
-    source: str | Path,
+    source: str | Path | sources.Located,
     arch: str | None = None,
     labels: str | Path | Sequence[str] | None = None,
     *,
@@ -91,7 +91,7 @@ def preprocessing_of(source: str | Path, arch: str | None = None) -> Preprocessi
     located = sources.locate(source)
     if is_ours(located.path):
         return read_card(checkpoint.find(located.path)).preprocessing
-    return load_flat(source, arch, say=lambda note: None)[1].preprocessing
+    return load_flat(located, arch, say=lambda note: None)[1].preprocessing
 
 
 def _note(text: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.runtime.files import read_json
-from r23d_jax.transforms.spec import IMAGENET, KENSHOHARA, KINETICS, Preprocessing
-from r23d_jax.weights.families import datasets
+from r23d_jax.transforms.spec import Preprocessing
+from r23d_jax.weights.families import datasets, inception, kenshohara, torchvision, vmz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,27 +30,27 @@ class Preset:
         return dataclasses.replace(spec, **self.fields)
 
 
-def _preset(name: str, labels: Callable[[], tuple[str, ...]] | None = None, **fields: Any) -> Preset:
-    return Preset(name, dataclasses.asdict(Preprocessing(**fields)), labels)
+def _preset(name: str, spec: Preprocessing, labels: Callable[[], tuple[str, ...]] | None = None) -> Preset:
+    return Preset(name, dataclasses.asdict(spec), labels)
 
 
-_TORCHVISION = {"resize": (128, 171), "crop": 112, "frames": 16}
-_I3D = {"resize": 256, "crop": 224, "frames": 0, "fps": 25.0}
 _BYTES = (0.5 / 255,) * 3
 PRESETS = {
     preset.name: preset
     for preset in (
-        _preset("torchvision", **_TORCHVISION, fps=15.0, **KINETICS),
-        _preset("vmz", **_TORCHVISION, **KINETICS),
-        _preset("imagenet", **_TORCHVISION, **IMAGENET),
-        _preset("i3d", **_I3D),
-        _preset("i3d-flow", **_I3D, channels="flow", flow="tvl1", mean=(0.5, 0.5), std=(0.5, 0.5)),
-        _preset("kenshohara", resize=112, crop=112, frames=16, **KENSHOHARA),
+        _preset("torchvision", torchvision.preprocessing()),
+        _preset("vmz", vmz.preprocessing()),
+        _preset("imagenet", torchvision.imagenet_preprocessing()),
+        _preset("i3d", inception.preprocessing()),
+        _preset("i3d-flow", inception.preprocessing(2)),
+        _preset("kenshohara", kenshohara.preprocessing()),
         # The study's script subtracts and divides by .5 on 0..255, and takes labels from classInd.txt.
-        _preset("study", datasets.ucf101, resize=136, crop=112, frames=16, mean=_BYTES, std=_BYTES),
+        _preset("study", dataclasses.replace(kenshohara.study(), mean=_BYTES, std=_BYTES), datasets.ucf101),
         # One clip of 16 frames spread over the whole video; the classes' folders in the order of `sorted()`.
         _preset(
-            "ucf101-linspace", lambda: tuple(sorted(datasets.ucf101())), **_TORCHVISION, **KINETICS, sampling="linspace"
+            "ucf101-linspace",
+            dataclasses.replace(vmz.preprocessing(), sampling="linspace"),
+            lambda: tuple(sorted(datasets.ucf101())),
         ),
     )
 }

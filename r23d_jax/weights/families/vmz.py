@@ -4,10 +4,12 @@ Source: the network builders and the PyTorch conversion script of facebookresear
 that they are in alphabetical order is supported by its CSN-152, which scores with such lists what VMZ says (mmaction2).
 """
 
+import dataclasses
 import re
 from collections.abc import Collection
 
-from r23d_jax.transforms.spec import FARNEBACK, KINETICS, Preprocessing
+from r23d_jax import models
+from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.weights.family import Family, File, Published, scores
 from r23d_jax.weights.mapping import CAFFE2, Rule, Table
 
@@ -77,16 +79,8 @@ def _block(number: int, ours: str, names: Collection[str]) -> list[Rule]:
 
 def preprocessing(frames: int = 16, in_channels: int = 3) -> Preprocessing:
     """Returns the preprocessing of VMZ and IG-65M. Flow is Farneback's, with statistics in pixels."""
-    if in_channels == 3:
-        return Preprocessing(resize=(128, 171), crop=112, frames=frames, **KINETICS)
-    return Preprocessing(
-        resize=(128, 171),
-        crop=112,
-        frames=frames,
-        channels="flow",
-        flow="farneback",
-        **FARNEBACK,
-    )
+    own = models.get("vmz_r2plus1d_18").preprocessing["rgb" if in_channels == 3 else "flow"]
+    return dataclasses.replace(own, frames=frames)
 
 
 # --- published weights -------------------------------------------------------------------------------------------
