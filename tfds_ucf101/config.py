@@ -8,16 +8,16 @@ import tensorflow_datasets as tfds
 
 from r23d_jax.data import flow as optical_flow
 from r23d_jax.errors import UserError
+from tfds_ucf101.options import SIDES, ScanOptions
 from tfds_ucf101.stored import FrameOptions
 
 _DEFAULT_SIZE = (128, 171)
-_SIDES = (0.7, 0.15, 0.15)
 _MOTION_KEYS = ("seed", "groups", "clips", "frames", "size")
 _LISTS = ("auto", "required", "ignore", "folders")
 
 
 @dataclasses.dataclass(eq=False, init=False)
-class VideoConfig(tfds.core.BuilderConfig):
+class VideoConfig(tfds.core.BuilderConfig, ScanOptions):
     """One way to build the data set. Every key but `name` has a default.
 
     Keys:
@@ -54,17 +54,8 @@ class VideoConfig(tfds.core.BuilderConfig):
     fps: float
     min_frames: int
     max_unreadable: int
-    classes: tuple[str, ...]
-    subset: bool
-    lists: str
     motion: dict[str, int] | None
     flow: str | None
-    flow_files: bool
-    sides: tuple[float, float, float]
-    folds: int
-    split_seed: int
-    validation: float
-    leak_check: bool
 
     def __init__(
         self,
@@ -83,7 +74,7 @@ class VideoConfig(tfds.core.BuilderConfig):
         motion: dict[str, int] | None = None,
         flow: str | None = None,
         flow_files: bool = False,
-        sides: Sequence[float] = _SIDES,
+        sides: Sequence[float] = SIDES,
         folds: int = 0,
         split_seed: int = 0,
         validation: float = 0.0,

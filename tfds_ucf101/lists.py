@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from r23d_jax.errors import UserError
+from tfds_ucf101.errors import InputError
 
 NEITHER, TRAIN, TEST, VAL = 0, 1, 2, 3
 ROLES = ("neither", "train", "test", "val")
@@ -111,13 +112,24 @@ def of_side(sides: Mapping[str, int], *roles: int) -> list[str]:
     return [key for key, role in sides.items() if role in roles]
 
 
-def usable(sides: Sides) -> dict[str, Mapping[str, int]]:
-    """Returns the splits that have both a train and a test video."""
-    return {split: one for split, one in sides.items() if {TRAIN, TEST} <= set(one.values())}
+def usable(sides: Sides, tested: bool = True) -> dict[str, Mapping[str, int]]:
+    """Returns the splits that have a train video and, if they are to be `tested`, a test video."""
+    needed = {TRAIN, TEST} if tested else {TRAIN}
+    return {split: one for split, one in sides.items() if needed <= set(one.values())}
+
+
+def two_are_train_and_test(sides: Sides) -> Sides:
+    """Returns splits in which val is test where there are train and val and no test: mmaction2's lists call it so."""
+    return {
+        split: one
+        if TEST in one.values() or TRAIN not in one.values()
+        else {key: TEST if role == VAL else role for key, role in one.items()}
+        for split, one in sides.items()
+    }
 
 
 def check_no_leak(sides: Sides, origins: Mapping[str, str]) -> None:
-    """Raises a `UserError` if a split has clips of one source video on two sides.
+    """Raises an `InputError` if a split has clips of one source video on two sides.
 
     Args:
       sides: of every split.
@@ -131,10 +143,10 @@ def check_no_leak(sides: Sides, origins: Mapping[str, str]) -> None:
                 continue
             other = first.setdefault(origin, key)
             if one[other] != role:
-                raise UserError(
+                raise InputError(
                     f"split {split} has clips of one source video on two sides: {other} is {ROLES[one[other]]}, {key} "
-                    f"is {ROLES[role]}; mend its lists, they must stay together, or set the config's leak_check to "
-                    "false, which every result will say"
+                    f"is {ROLES[role]}; mend its lists, they must stay together",
+                    config=", or set the config's leak_check to false, which every result will say",
                 )
 
 

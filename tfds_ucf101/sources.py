@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r23d_jax.errors import UserError, printable
-from tfds_ucf101 import divide, lists, splits
-from tfds_ucf101.config import VideoConfig
-from tfds_ucf101.layouts import detect, hmdb51, references, ucf101
+from tfds_ucf101 import classes, divide, lists, splits
+from tfds_ucf101.errors import InputError
+from tfds_ucf101.layouts import detect, hmdb51, references, tables, ucf101
 from tfds_ucf101.layouts.found import Found
 from tfds_ucf101.layouts.opening import open_input
 from tfds_ucf101.layouts.tree import Folder
 from tfds_ucf101.media import Media
+from tfds_ucf101.options import ScanOptions
 
 _PART = 'ask with --config \'{"name": "part", "subset": true}\''
 
@@ -66,34 +67,39 @@ class Plan:
     leak_check: bool = True
 
 
-def scan(root: Path, config: VideoConfig, scratch: Path) -> Plan:
+def scan(root: Path, config: ScanOptions, scratch: Path) -> Plan:
     """Finds out what a folder is, and reads the names of its videos and the lists in it; decodes nothing.
 
     Args:
       root: of any layout of `tfds_ucf101.layouts`.
-      config: the keys lists, classes, subset, flow_files, sides, folds, split_seed, validation and leak_check.
+      config: `config.VideoConfig`, or the options alone.
       scratch: a folder that a rar file may be unpacked into; zip files are read as they are.
 
     Raises:
       UserError: it is of no layout, or folders, lists and names do not fit together; the message names the first.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is no folder: give --manual_dir=DIR with your videos")
-    folder = open_input(root, scratch)
+        raise InputError(f"{root} is no folder", config=": give --manual_dir=DIR with your videos")
+    folder = Folder(root) if config.table else open_input(root, scratch)
     listed, found = _read(folder, config)
-    unused = list(detect.unused_lists(folder, listed.used if listed is not None else frozenset()))
+    used = listed.used if listed is not None else frozenset()
+    unused = [] if config.table else list(detect.unused_lists(folder, used))
     notes = [*found.notes, *([f"not used, though they look like lists: {lists.preview(unused)}"] if unused else [])]
-    found, class_names = _choose_classes(found, listed, config)
+    found, class_names = classes.choose(found, listed, config)
     if listed is None and not config.classes:
-        _refuse_no_classes(found, class_names, unused)
+        classes.refuse_none(found, class_names, unused)
     origins = {key: lists.origin_of(key) for key in found.media}
     sides, whence, mentioned, absent = _divide(found, listed, class_names, splits.together(origins), config)
-    usable = lists.usable(sides)
+    usable = lists.usable(sides, tested=not config.as_found)
     if not usable:
-        raise UserError(
-            f"{root}: every split has one side without videos (they are from {whence}); give train and test some"
+        raise InputError(
+            f"{root}: every split has ",
+            config=f"one side without videos (they are from {whence}); give train and test some",
+            plain=f"no train video (they are from {whence}); give it some",
         )
-    notes += _lacking(sides, usable)
+    left_out = [split for split in sides if split not in usable]
+    notes += [f"without train or without test videos, and left out: {_in_words(left_out)}"] if left_out else []
+    notes += [] if config.as_found else _untrained(usable)
     if len(class_names) == 1 and listed is None and any(key.count("/") > 1 for key in found.media):
         notes.append(f"there is one class only, {class_names[0]}: is it the folder around your classes?")
     if config.leak_check:
@@ -101,48 +107,50 @@ def scan(root: Path, config: VideoConfig, scratch: Path) -> Plan:
     else:
         whence += "; leak check off"
     if not config.subset and not config.classes:
-        _check_official(class_names, found, usable, listed)
+        notes += _check_official(class_names, found, usable, listed, config.as_found)
+    divided = f"{_in_words(tuple(usable))} from {whence}" if whence else "nothing in it says train and test"
     return Plan(
         tuple(class_names),
         tuple(usable),
         _sources(found, class_names, usable, origins, config.split_names),
         tuple(sorted(set(found.media) - mentioned)),
         tuple(absent),
-        printable(f"{found.layout}: {len(found.media):,} videos, {_in_words(tuple(usable))} from {whence}"),
+        printable(f"{found.layout}: {len(found.media):,} videos, {divided}"),
         tuple(map(printable, notes)),
         config.leak_check,
     )
 
 
-def _read(folder: Folder, config: VideoConfig) -> tuple[lists.Lists | None, Found]:
+def _read(folder: Folder, config: ScanOptions) -> tuple[lists.Lists | None, Found]:
+    """The lists that count, and the videos, with their sides as they are meant."""
+    listed, found = _as_written(folder, config)
+    if config.as_found:
+        return listed, found
+    if listed is not None:
+        listed = dataclasses.replace(listed, sides=lists.two_are_train_and_test(listed.sides))
+    return listed, dataclasses.replace(found, sides=lists.two_are_train_and_test(found.sides))
+
+
+def _as_written(folder: Folder, config: ScanOptions) -> tuple[lists.Lists | None, Found]:
     """The lists that count, and the videos: those that tables name, or those of the folder's layout."""
     if config.lists in ("ignore", "folders"):
         return None, detect.find_videos(folder, config.flow_files)
-    listed, meant = detect.find_lists(folder, config.flow_files)
+    if config.table:
+        listed, meant = tables.read([tables.named(folder, config.table)]), True
+    else:
+        listed, meant = detect.find_lists(folder, config.flow_files)
     if listed is None and config.lists == "required":
         raise UserError(f"{folder}/{ucf101.FOLDER} is missing, as are other lists, and the config asks for lists")
     if listed is None or listed.files is None:
         return listed, detect.find_videos(folder, config.flow_files)
-    wanted = {name.casefold() for name in _wanted(listed.class_names or (), config.classes, listed.where)}
+    wanted = {name.casefold() for name in classes.wanted(listed.class_names or (), config.classes, listed.where)}
     files = {key: file for key, file in listed.files.items() if key.split("/")[0].casefold() in wanted}
-    found, missing = references.resolve(folder, dataclasses.replace(listed, files=files), config.flow_files)
+    listed_now = dataclasses.replace(listed, files=files)
+    found, missing = references.resolve(folder, listed_now, config.flow_files, anywhere=bool(config.table))
     if not found.media and not meant and config.lists != "required":
         return None, detect.find_videos(folder, config.flow_files)
     _refuse_absent([files[key] for key in missing], listed, config.subset)
     return listed, found
-
-
-def _refuse_no_classes(found: Found, class_names: Sequence[str], unused: Sequence[str]) -> None:
-    """Raises a UserError where all videos lie in one folder, and nothing says that this is a class of theirs."""
-    grouped = any(lists.group_and_clip(key.rpartition("/")[2])[0] >= 0 for key in found.media)
-    if len(class_names) > 1 or grouped or found.sides:
-        return
-    lying = f" (not used, though they look like lists: {lists.preview(unused)})" if unused else ""
-    raise UserError(
-        f"{found.where}: all videos are in one folder, {class_names[0]}, and nothing says their classes{lying}: put "
-        "them in a folder a class, or add a table videos.csv with the columns path, label and split; or, if this is "
-        'the only class, name it in the config\'s "classes"'
-    )
 
 
 def _divide(
@@ -150,7 +158,7 @@ def _divide(
     listed: lists.Lists | None,
     class_names: Sequence[str],
     together: Mapping[str, str],
-    config: VideoConfig,
+    config: ScanOptions,
 ) -> tuple[lists.Sides, str, set[str], list[str]]:
     """All splits, where they come from, the keys that lists mention, and those that they name and that are not there.
 
@@ -181,10 +189,9 @@ def _beside(found: Found, sides: lists.Sides) -> str:
     return ""
 
 
-def _lacking(sides: lists.Sides, usable: lists.Sides) -> list[str]:
-    """Notes of splits without a side, and of those with classes that they test and do not train."""
-    left_out = [split for split in sides if split not in usable]
-    notes = [f"without train or without test videos, and left out: {_in_words(left_out)}"] if left_out else []
+def _untrained(usable: lists.Sides) -> list[str]:
+    """Notes of splits with classes that they test and do not train."""
+    notes = []
     for split, one in usable.items():
         of_role = {role: {key.split("/")[0] for key in lists.of_side(one, role)} for role in (lists.TRAIN, lists.TEST)}
         if untrained := sorted(of_role[lists.TEST] - of_role[lists.TRAIN]):
@@ -192,16 +199,28 @@ def _lacking(sides: lists.Sides, usable: lists.Sides) -> list[str]:
     return notes
 
 
-def _check_official(class_names: Sequence[str], found: Found, usable: lists.Sides, listed: lists.Lists | None) -> None:
-    """Asserts that UCF101 and HMDB51 are whole, unless a table says itself which videos there are."""
-    if listed is None:
-        if ucf101.is_most(class_names):
-            ucf101.check_videos(found.media)
-    elif listed.files is None:
-        if ucf101.is_ucf101(class_names):
-            ucf101.check_videos(found.media)
-            ucf101.check_counts(usable)
-        hmdb51.check(class_names, usable)
+def _check_official(
+    class_names: Sequence[str], found: Found, usable: lists.Sides, listed: lists.Lists | None, tell: bool
+) -> list[str]:
+    """Asserts that UCF101 and HMDB51 are whole, unless a table says itself which videos there are.
+
+    Returns:
+      What they lack, if that is to be told and no error.
+    """
+    try:
+        if listed is None:
+            if ucf101.is_most(class_names):
+                ucf101.check_videos(found.media)
+        elif listed.files is None:
+            if ucf101.is_ucf101(class_names):
+                ucf101.check_videos(found.media)
+                ucf101.check_counts(usable)
+            hmdb51.check(class_names, usable)
+    except InputError as error:
+        if not tell:
+            raise
+        return [error.plain]
+    return []
 
 
 def _in_words(splits: Sequence[str]) -> str:
@@ -211,48 +230,6 @@ def _in_words(splits: Sequence[str]) -> str:
     if len(splits) > 2 and [int(split) for split in splits] == list(range(int(splits[0]), int(splits[-1]) + 1)):
         return f"splits {splits[0]} to {splits[-1]}"
     return f"splits {', '.join(splits[:-1])} and {splits[-1]}"
-
-
-def _choose_classes(found: Found, listed: lists.Lists | None, config: VideoConfig) -> tuple[Found, list[str]]:
-    """Checks class list and class folders against each other; case may differ where that is unambiguous."""
-    there = list(dict.fromkeys(key.split("/")[0] for key in found.media))
-    lists.check_class_names(there, found.where)
-    own = found.class_names or ucf101.in_order(map(ucf101.official, there) if ucf101.is_most(there) else there)
-    class_names = list(listed.class_names if listed is not None and listed.class_names else own)
-    where = listed.where if listed else found.where
-    chosen = _wanted(class_names, config.classes, where)
-    by_fold = {name.casefold(): name for name in there}
-    missing = [name for name in chosen if name.casefold() not in by_fold]
-    if missing and not (listed is not None and listed.files is not None):
-        hint = 'name the classes that are there in the config\'s "classes"'
-        raise UserError(f"the class {missing[0]} ({len(missing)} in all) has no folder in {found.where}: {hint}")
-    known = {name.casefold() for name in class_names}
-    surplus = [name for name in there if name.casefold() not in known]
-    if surplus and not config.classes:
-        hint = 'add it there, remove the folder, or name the classes you want in the config\'s "classes"'
-        raise UserError(f"the class folder {surplus[0]} in {found.where} is not in the classes of {where}: {hint}")
-    spelled = {by_fold[name.casefold()]: name for name in chosen if name.casefold() in by_fold}
-    renamed = {}
-    for key in found.media:
-        name, _, rest = key.partition("/")
-        if name in spelled:
-            renamed[key] = f"{spelled[name]}/{rest}"
-    media = {new: found.media[key] for key, new in renamed.items()}
-    shown = {new: found.shown[key] for key, new in renamed.items()}
-    sides = {
-        split: {renamed[key]: role for key, role in one.items() if key in renamed} for split, one in found.sides.items()
-    }
-    return Found(found.where, found.layout, media, shown, tuple(chosen), sides, found.notes), chosen
-
-
-def _wanted(class_names: Sequence[str], classes: Sequence[str], where: str) -> list[str]:
-    """The classes that the config asks for, in their own order."""
-    known = {name.casefold() for name in class_names}
-    unknown = [name for name in classes if name.casefold() not in known]
-    if unknown:
-        raise UserError(f"the config asks for the class {unknown[0]}, which {where} does not have")
-    wanted = {name.casefold() for name in classes} or known
-    return [name for name in class_names if name.casefold() in wanted]
 
 
 def _match(listed: lists.Lists, found: Found, class_names: Sequence[str]) -> tuple[lists.Sides, set[str], list[str]]:
@@ -279,9 +256,10 @@ def _match(listed: lists.Lists, found: Found, class_names: Sequence[str]) -> tup
 
 def _refuse_absent(absent: Sequence[str], listed: lists.Lists, subset: bool) -> None:
     if absent and not subset:
-        raise UserError(
-            f"{len(absent):,} videos listed in {listed.where} are not on disk, first {absent[0]}; to build without, "
-            f'{_PART}; to build without the lists, set the config\'s lists to "ignore"'
+        raise InputError(
+            f"{len(absent):,} videos listed in {listed.where} are not on disk, first {absent[0]}",
+            config=f'; to build without, {_PART}; to build without the lists, set the config\'s lists to "ignore"',
+            plain=": add them, or take them out of the lists",
         )
 
 

@@ -1,14 +1,14 @@
-"""The splits of a folder without lists: by its folders' sides, by UCF101's groups, or by chance."""
+"""The splits of a folder without lists: by its folders' sides, by UCF101's groups, by chance, or none."""
 
 from collections.abc import Mapping
 
 from r23d_jax.errors import UserError
 from tfds_ucf101 import divide, lists
-from tfds_ucf101.config import VideoConfig
+from tfds_ucf101.errors import InputError
 from tfds_ucf101.layouts import ucf101
 from tfds_ucf101.layouts.found import Found
+from tfds_ucf101.options import SIDES, ScanOptions
 
-_DEFAULT = VideoConfig(name="default")
 _FOLDERS = 5  # in a class that has them, at least, for each to be a source
 
 
@@ -33,13 +33,13 @@ def together(origins: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def choose(found: Found, sources: Mapping[str, str], config: VideoConfig) -> tuple[lists.Sides, str]:
-    """Returns the side of every video in every split, and where they come from, in words.
+def choose(found: Found, sources: Mapping[str, str], config: ScanOptions) -> tuple[lists.Sides, str]:
+    """Returns the side of every video in every split, and where they come from, in words; "" where nothing says it.
 
     Args:
       found: the videos.
       sources: key -> what is to stay on one side, as `together` says it.
-      config: the keys lists, folds, sides and split_seed.
+      config: the options lists, folds, sides, split_seed and as_found.
 
     Raises:
       UserError: what the folder says and what the config asks for do not fit together.
@@ -47,18 +47,21 @@ def choose(found: Found, sources: Mapping[str, str], config: VideoConfig) -> tup
     if config.folds:
         sides = divide.in_folds(sources, config.folds, config.split_seed)
         return sides, f"{config.folds} folds by chance, class by class and source by source (seed {config.split_seed})"
-    own = lists.usable(found.sides)
+    own = lists.usable(found.sides, tested=not config.as_found)
     if config.lists == "folders" and not own:
         raise UserError(f'{found.where} has no folders train and test, and the config\'s lists is "folders"')
     groups = {key: lists.group_and_clip(key.rpartition("/")[2])[0] for key in found.media}
     bare = [key for key, group in groups.items() if group < 0]
     of_ucf101 = not bare and ucf101.is_part(key.split("/")[0] for key in groups)
-    if own and (not of_ucf101 or config.lists == "folders"):
+    untested = not any(lists.TEST in one.values() for one in own.values())
+    if own and (not of_ucf101 or config.lists == "folders" or untested):
         return own, "its own sides"
-    by_chance = config.sides != _DEFAULT.sides
-    if not bare and not by_chance:
+    by_chance = config.sides != SIDES
+    if not bare and not by_chance and (not config.as_found or ucf101.divides(groups.values())):
         sides = ucf101.split_by_groups(groups, found.where)
         return _with_own_sides(sides, found, sources, config) if own else (sides, "groups")
+    if config.as_found:
+        return {"1": dict.fromkeys(found.media, lists.TRAIN)}, ""
     if len(bare) < len(groups) / 2 and not by_chance:
         raise UserError(
             f"{found.where} has no lists, and {len(bare)} of {len(groups)} videos carry no group in their name "
@@ -74,7 +77,7 @@ def choose(found: Found, sources: Mapping[str, str], config: VideoConfig) -> tup
 
 
 def _with_own_sides(
-    sides: lists.Sides, found: Found, sources: Mapping[str, str], config: VideoConfig
+    sides: lists.Sides, found: Found, sources: Mapping[str, str], config: ScanOptions
 ) -> tuple[lists.Sides, str]:
     """UCF101's splits by groups, checked against the folders' own sides, whose val stays val where it can."""
     split, own = next(iter(found.sides.items()))
@@ -82,10 +85,11 @@ def _with_own_sides(
         return sides, "groups"
     differ = differing(own, sides[split])
     if differ and config.lists != "ignore":
-        raise UserError(
+        raise InputError(
             f"{found.where}: the folders' own sides are not UCF101's split {split} in {len(differ):,} of "
-            f"{len(own):,} videos, first {differ[0]}: move them, set the config's lists to \"ignore\" for UCF101's "
-            'splits by groups, or to "folders" for the folders\' own'
+            f"{len(own):,} videos, first {differ[0]}: move them",
+            config=', set the config\'s lists to "ignore" for UCF101\'s splits by groups, or to "folders" for the '
+            "folders' own",
         )
     if differ:
         return sides, f"groups; the folders' own sides differ from split {split} in {len(differ):,} videos"

@@ -71,4 +71,7 @@ def test_clips_of_one_source_on_two_sides_are_refused():
 
 def test_usable_splits_have_train_and_test():
     both = {"a": lists.TRAIN, "b": lists.TEST}
-    assert lists.usable({"1": both, "2": {"a": lists.TRAIN, "b": lists.VAL}, "3": {}}) == {"1": both}
+    sides = {"1": both, "2": {"a": lists.TRAIN, "b": lists.VAL}, "3": {}}
+    assert lists.usable(sides) == {"1": both}
+    assert list(lists.usable(sides, tested=False)) == ["1", "2"]
+    assert lists.two_are_train_and_test(sides) == sides | {"2": {"a": lists.TRAIN, "b": lists.TEST}}

@@ -6,13 +6,24 @@ from pathlib import Path
 
 from r23d_jax.errors import UserError
 from tfds_ucf101 import lists
-from tfds_ucf101.layouts import folders, hmdb51, parquet, prepared, tables, ucf101
+from tfds_ucf101.errors import libraries_for
+from tfds_ucf101.layouts import folders, hmdb51, parquet_files, prepared, tables, ucf101
 from tfds_ucf101.layouts.found import Found
 from tfds_ucf101.layouts.tree import Folder
 
+
+def _read_parquet(root: Folder, flow_files: bool) -> Found | None:
+    there = parquet_files.find(Path(root.path)) if os.path.isdir(root.path) else []
+    if not there:
+        return None
+    with libraries_for(f"{there[0]}: a Parquet file"):
+        from tfds_ucf101.layouts import parquet
+    return parquet.read(Path(root.path))
+
+
 # Each returns None for a folder of another layout; the first that does not is taken.
 READERS: Mapping[str, Callable[[Folder, bool], Found | None]] = {
-    "parquet": lambda root, flow_files: parquet.read(Path(root.path)) if os.path.isdir(root.path) else None,
+    "parquet": _read_parquet,
     "prepared": lambda root, flow_files: prepared.read(Path(root.path)) if os.path.isdir(root.path) else None,
     "folders": folders.read,
 }
@@ -27,7 +38,7 @@ _CLASSES = (
 )
 _FRAMES = "frames/<Class>/<video>/<number>.jpg, or frames of many videos in a class folder: <Class>/<video>-0001.jpg"
 _SIDES = "train, val and test, each with a folder a class"
-_CHANCE = "a folder a class, which are divided by chance"
+_UNDIVIDED = "a folder a class, with videos or folders of frames in it"
 _TABLE = "any folder and a table videos.csv with the columns path, label and split"
 _PACKED = "UCF101.zip or UCF101.rar as downloaded, the parquet files of flwrlabs/ucf101, or TFDS's own prepared ucf101"
 
@@ -110,7 +121,7 @@ def _nearest(root: Folder) -> tuple[str, str]:
     if any(name.endswith((".zip", ".rar", ".parquet", ".tar", ".gz")) or "tfrecord" in name for name in files):
         return _PACKED, _CLASSES
     if names & lists.SIDE_NAMES.keys():
-        return _SIDES, _CHANCE
+        return _SIDES, _UNDIVIDED
     if root.pictures:
         return _TABLE, _FRAMES
-    return (_TABLE, _CHANCE) if root.videos else (_CLASSES, _CHANCE)
+    return (_TABLE, _UNDIVIDED) if root.videos else (_CLASSES, _UNDIVIDED)

@@ -66,7 +66,10 @@ def read(root: Folder, flow_files: bool = False) -> Found | None:
     if found.passed:
         notes.append(f"passed over, no videos of a class: {lists.preview(found.passed)}")
     if found.flow and not flow_files:
-        notes.append('optical flow lies beside the frames and is not used; for it: "flow": "tvl1", "flow_files": true')
+        notes.append(
+            'optical flow lies beside the frames and is not used; `tfds build` stores it with "flow": "tvl1", '
+            '"flow_files": true'
+        )
     return Found(base.path, _layout(found, media, bool(parts)), media, shown, None, sides, tuple(notes))
 
 
@@ -311,8 +314,6 @@ def _join(base: Folder, by_side: Mapping[int, _Videos]) -> tuple[_Videos, dict[s
     spell = ucf101.official if ucf101.is_most({name.casefold() for name in classes}) else str
     names = [(name, stem) for side in by_side.values() for name, videos in side.classes.items() for stem in videos]
     several = len(set(names)) < len(names)
-    # Two sides are train and what it is tested on, whatever that is called.
-    roles = {side: lists.TEST if side == lists.VAL and lists.TEST not in by_side else side for side in by_side}
     of_video: dict[str, int] = {}
     for side, videos in sorted(by_side.items()):
         joined.kinds |= videos.kinds
@@ -323,7 +324,7 @@ def _join(base: Folder, by_side: Mapping[int, _Videos]) -> tuple[_Videos, dict[s
             for stem, found in of_class.items():
                 stem = f"{lists.ROLES[side]}/{stem}" if several else stem
                 joined.classes.setdefault(name, {})[stem] = found
-                of_video[f"{name}/{stem}"] = roles[side]
+                of_video[f"{name}/{stem}"] = side
     lists.check_class_names(joined.classes, str(base))
     trained = set(map(spell, by_side[lists.TRAIN].classes))
     untrained = [name for name in joined.classes if name not in trained]

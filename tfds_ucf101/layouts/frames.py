@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from r23d_jax.errors import UserError
+from tfds_ucf101.errors import InputError
 from tfds_ucf101.layouts.tree import Folder, Pictures
 from tfds_ucf101.media import FlowFiles, Media
 
@@ -38,7 +39,11 @@ def one_video(folder: Folder, flow_files: bool) -> Media:
         there = ", ".join(f"{len(one)} of {one.pattern}" for one in frames)
         raise UserError(f"{folder} holds pictures of {len(frames)} names: {there}; keep those of one video in it")
     if flow and not frames:
-        raise UserError(f'{folder} holds optical flow only; build it with "flow": "tvl1", "flow_files": true')
+        raise InputError(
+            f"{folder} holds optical flow only",
+            config='; build it with "flow": "tvl1", "flow_files": true',
+            plain=", which is read once `tfds build` has stored it: give the frames, or move the folder away",
+        )
     refuse_flow(folder, frames)
     return folder.frames(frames[0] if frames else Pictures("", ".jpg", 1, ()))
 

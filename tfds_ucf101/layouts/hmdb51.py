@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from r23d_jax.errors import UserError
+from tfds_ucf101.errors import InputError
 from tfds_ucf101.layouts.tree import Folder
 from tfds_ucf101.lists import NEITHER, TEST, TRAIN, VAL, Lists, Sides, check_class_names, of_side, stem_of
 
@@ -66,15 +67,17 @@ def read_lists(folder: Folder) -> Lists:
 
 
 def check(class_names: Iterable[str], sides: Sides) -> None:
-    """Raises a `UserError` if these are HMDB51's classes and not its official counts."""
+    """Raises an `InputError` if these are HMDB51's classes and not its official counts."""
     if sorted(class_names) != sorted(CLASSES):
         return
     for split, one in sides.items():
         counts = len(of_side(one, TRAIN, VAL)), len(of_side(one, TEST))
         if counts != COUNTS:
-            hint = 'for a part of it, ask with --config \'{"name": "part", "subset": true}\''
             due, found = ("/".join(map(str, pair)) for pair in (COUNTS, counts))
-            raise UserError(f"HMDB51's split {split} has {due} train/test videos, found {found}; {hint}")
+            raise InputError(
+                f"HMDB51's split {split} has {due} train/test videos, found {found}",
+                config='; for a part of it, ask with --config \'{"name": "part", "subset": true}\'',
+            )
 
 
 def _read_list(folder: Folder, file: str, name: str) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 
 from tfds_ucf101.layouts.table_forms import ENDINGS, recognise, side_of
 from tfds_ucf101.layouts.tree import Folder
@@ -16,13 +17,17 @@ def is_called_so(name: str) -> bool:
     return f"{dot}{ending}".casefold() in ENDINGS and bool(_NAMES.fullmatch(stem)) and side_of(stem) is None
 
 
-def label_names(folder: Folder) -> tuple[str, list[str]]:
+def label_names(folder: Folder, besides: Collection[str] = ()) -> tuple[str, list[str]]:
     """Returns the name of a file in a folder that lists the labels, and these in order; empty if there is none.
 
     It holds a label a line, with its number in front or not, or is a JSON of label -> number.
+
+    Args:
+      folder: where tables lie.
+      besides: names of these tables.
     """
     for name in folder.files:
-        if not is_called_so(name):
+        if name in besides or not is_called_so(name):
             continue
         if name.casefold().endswith(".json"):
             try:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from tfds_ucf101.layouts import rar
+from tfds_ucf101.errors import libraries_for
 from tfds_ucf101.layouts.archives import Zip, ZipFolder
 from tfds_ucf101.layouts.tree import Folder, depth
 
@@ -63,4 +63,6 @@ def open_input(root: Path, scratch: Path) -> Folder:
 def _open(archive: Path, scratch: Path) -> Folder:
     if archive.suffix.casefold() == ".zip":
         return ZipFolder(Zip(archive), archive.name)
+    with libraries_for(f"{archive}: a rar file"):
+        from tfds_ucf101.layouts import rar
     return Folder(rar.unpack(archive, scratch / archive.stem), archive.name)

@@ -25,13 +25,10 @@ import pyarrow.compute as pc
 from r23d_jax.errors import UserError, one_line
 from tfds_ucf101 import lists
 from tfds_ucf101.layouts.found import Found
+from tfds_ucf101.layouts.parquet_files import SIDES, find
 from tfds_ucf101.layouts.parquet_frames import ParquetFrames, reading
 
 _NEEDED = ("image", "video_id", "frame", "label")
-_SIDES = lists.SIDE_NAMES | {"dev": lists.VAL}
-# Where `datasets` and its mirrors put the files; a folder of any other name may hold millions of pictures.
-_PLACES = ("", "data", "default", "snapshots/*/data")
-_PLACES += tuple(f"{folder}{side}" for folder in ("", "data/", "default/") for side in _SIDES)
 _ROWS = 1 << 16  # at a time, when the small columns are read
 
 
@@ -71,8 +68,7 @@ def read(root: Path) -> Found | None:
     Raises:
       UserError: a file is damaged, labels have no names, or two rows are the same frame.
     """
-    paths = sorted({path for place in _PLACES for path in root.glob(f"{place}/*.parquet".lstrip("/"))})
-    paths = [path for path in paths if not path.name.startswith(".")]
+    paths = find(root)
     if not paths or (head := _head(paths[0])) is None:
         return None
     for path in paths[1:]:
@@ -213,8 +209,8 @@ def _key(path: Path, ids: tuple[str, str], label: int | str, class_names: Sequen
 
 def _side(path: Path) -> int | None:
     """The side that a file's name says, or its folder's."""
-    words = [word for word in re.split(r"[-_.]", path.stem.lower()) if word in _SIDES]
-    return _SIDES[words[0]] if words else _SIDES.get(path.parent.name.lower())
+    words = [word for word in re.split(r"[-_.]", path.stem.lower()) if word in SIDES]
+    return SIDES[words[0]] if words else SIDES.get(path.parent.name.lower())
 
 
 def _sides(found: dict[str, int | None]) -> dict[str, dict[str, int]]:

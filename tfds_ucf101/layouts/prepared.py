@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import google_crc32c
-
 from r23d_jax.data import examples
 from r23d_jax.data.shards import Shards
 from r23d_jax.data.video import VideoError
 from r23d_jax.errors import UserError
 from tfds_ucf101 import lists
+from tfds_ucf101.errors import libraries_for
 from tfds_ucf101.layouts import ucf101
 from tfds_ucf101.layouts.found import Found
 from tfds_ucf101.layouts.tree import Folder
@@ -284,6 +283,8 @@ def _array_records(path: str, features: _Features) -> Iterator[tuple[int, ArrayR
 
 def _masked_crc(data: bytes) -> int:
     """TFRecord's checksum: CRC-32C, rotated and moved so that a checksum of data with checksums does not repeat."""
+    with libraries_for("a TFRecord file"):
+        import google_crc32c
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

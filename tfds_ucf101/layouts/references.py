@@ -1,5 +1,7 @@
 """Finds the videos that tables name, wherever they lie below the input folder."""
 
+import functools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,13 +14,14 @@ from tfds_ucf101.lists import Lists, stem_of
 from tfds_ucf101.media import Media
 
 
-def resolve(root: Folder, listed: Lists, flow_files: bool = False) -> tuple[Found, list[str]]:
+def resolve(root: Folder, listed: Lists, flow_files: bool = False, anywhere: bool = False) -> tuple[Found, list[str]]:
     """Finds each video that the lists name: at that path, with another ending, or by its name alone.
 
     Args:
       root: the input folder.
       listed: with `files`.
       flow_files: of folders of frames take the optical flow in them.
+      anywhere: take absolute paths as they are where they exist, and not as those of another machine's folder.
 
     Returns:
       The videos found, and the keys of those that are not there. Files that are not listed are passed over.
@@ -27,7 +30,7 @@ def resolve(root: Folder, listed: Lists, flow_files: bool = False) -> tuple[Foun
       UserError: a name could be several videos, or two names are of one.
     """
     assert listed.files is not None
-    index = _Index(root, flow_files)
+    index = _Index(root, flow_files, anywhere)
     media, shown, absent = {}, {}, []
     named: dict[str, str] = {}
     for key, reference in listed.files.items():
@@ -55,21 +58,36 @@ class _Place:
 
 
 class _Index:
-    """Every video below a folder by its path, its path without ending, and its name."""
+    """Every video below a folder by its path, its path without ending, and its name.
 
-    def __init__(self, root: Folder, flow_files: bool):
-        self._root, self._flow_files = root, flow_files
-        self._places = dict(_walk(root))
-        self._by_tail: dict[str, list[str]] = {}
+    As long as tables give exact paths, only the folders on the way are listed: a table may lie in somebody's home.
+    """
+
+    def __init__(self, root: Folder, flow_files: bool, anywhere: bool):
+        self._root, self._flow_files, self._anywhere = root, flow_files, anywhere
+        self._found: dict[str, _Place] = {}
+        self._elsewhere: dict[str, Folder] = {}
+        self._inside: dict[str, dict[str, _Place]] = {}  # of the folders on the way
+
+    @functools.cached_property
+    def _places(self) -> dict[str, _Place]:
+        return dict(_walk(self._root))
+
+    @functools.cached_property
+    def _by_tail(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
         for path, place in self._places.items():
             tail = path.rpartition("/")[2]
             # A file is looked up with or without its ending, and a folder may have what looks like one.
             for name in {stem_of(tail)} if place.name else {tail, stem_of(tail)}:
-                self._by_tail.setdefault(name, []).append(path)
+                found.setdefault(name, []).append(path)
+        return found
 
     def find(self, reference: str) -> str | None:
         """The path of the one video that a table means; None if there is none."""
-        if reference in self._places or self._is_file(reference):
+        place = self._exact(reference)
+        if place is not None:
+            self._found[reference] = place
             return reference
         wanted = reference.lstrip("/")
         tail = wanted.rpartition("/")[2]
@@ -82,19 +100,31 @@ class _Index:
             raise UserError(
                 f"{self._root}: {reference} of the table could be {nearest[0]} or {nearest[1]}: give the path"
             )
-        return nearest[0] if nearest else None
+        if not nearest:
+            return None
+        self._found[nearest[0]] = self._places[nearest[0]]
+        return nearest[0]
 
-    def _is_file(self, reference: str) -> bool:
-        """Whether a table means a file that does not look like a video, which is then to be tried."""
-        *parents, name = reference.split("/")
-        folder = self._root.below(parents)
-        if folder is None or name not in folder.files:
-            return False
-        self._places[reference] = _Place(folder, name)
-        return True
+    def _exact(self, reference: str) -> _Place | None:
+        """What lies where a table says; a file that does not look like a video is to be tried all the same."""
+        around, _, name = reference.rpartition("/")
+        if self._anywhere and around.startswith("/") and os.path.isdir(around):
+            folder = self._elsewhere.setdefault(around, Folder(around, around))
+        else:
+            folder = self._root.below(around.split("/") if around else [])
+        if folder is None:
+            return None
+        child = folder.folders.get(name)
+        if child is not None and (child.pictures or not holds_media(child)):
+            return _Place(child)
+        if folder.path not in self._inside:
+            places = {file: _Place(folder, file) for file in folder.files}
+            places |= {one.stem: _Place(folder, pictures=one) for one in divide(folder.pictures)[1]}
+            self._inside[folder.path] = places
+        return self._inside[folder.path].get(name)
 
     def media(self, path: str) -> Media:
-        place = self._places[path]
+        place = self._found[path]
         if self._flow_files and (place.name or place.pictures):
             raise UserError(f"{path} has no flow_x_# and flow_y_# pictures, and the config asks for flow_files")
         if place.pictures is not None:

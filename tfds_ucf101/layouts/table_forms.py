@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from r23d_jax.errors import UserError
 from tfds_ucf101.layouts.tree import Folder
 from tfds_ucf101.lists import NEITHER, SIDE_NAMES, is_number, stem_of
+from tfds_ucf101.options import MOST_SPLITS
 
 ENDINGS = (".csv", ".tsv", ".txt", ".json")
 FILE = "videos.csv"
-MOST_SPLITS = 10
 
 _ROLES = SIDE_NAMES | {"neither": NEITHER, "none": NEITHER, "": NEITHER}
 _ALIASES = {
@@ -48,12 +48,14 @@ class Table:
       folder, name: where it lies.
       form: "columns", "words", "pairs" or "json".
       delimiter: between its fields.
+      meant: whether it is certain that this is a table of the videos, which then need not say a side.
     """
 
     folder: Folder
     name: str
     form: str
     delimiter: str
+    meant: bool = False
 
     def __str__(self) -> str:
         return f"{self.folder}/{self.name}"
@@ -81,6 +83,11 @@ class Table:
         """The split that its name says: `train_2`, `val_split_3_videos`; "1" where it says none."""
         found = [match[1] or match[2] for match in _NUMBER.finditer(self.stem)]
         return next((str(int(number)) for number in found if 1 <= int(number) <= MOST_SPLITS), "1")
+
+    @property
+    def roles(self) -> Mapping[str, int]:
+        """What its name says of all its videos: split -> side; empty where it says no side."""
+        return {} if self.side is None else {self.split: self.side}
 
     @property
     def family(self) -> tuple[str, str, str]:
@@ -112,8 +119,13 @@ class Row:
         return self.table.place(self.line)
 
 
-def recognise(folder: Folder, name: str) -> Table | None:
-    """Returns the table, if its first lines have one of the forms and its side is said; None for other files."""
+def recognise(folder: Folder, name: str, meant: bool = False) -> Table | None:
+    """Returns the table, if its first lines have one of the forms and its side is said; None for other files.
+
+    Args:
+      folder, name: of the file.
+      meant: it is certain that this is a table of the videos, which then need not say a side.
+    """
     try:
         text = folder.text(name, _HEAD_BYTES)
     except UserError:
@@ -124,19 +136,24 @@ def recognise(folder: Folder, name: str) -> Table | None:
         return None
     if name.casefold().endswith(".json"):
         rows = head[0].startswith("[") and '"id"' in text[:1000]
-        return Table(folder, name, "json", "") if rows and side is not None else None
+        return Table(folder, name, "json", "", meant) if rows and (meant or side is not None) else None
     for delimiter in (",", ";", "\t"):
         columns = _names(head[0].split(delimiter))
         if columns & set(_ALIASES["path"]) and columns & set(_ALIASES["label"]):
             sided = columns & set(_ALIASES["split"]) or any(map(_SPLIT_COLUMN.fullmatch, columns))
-            return Table(folder, name, "columns", delimiter) if sided or side is not None else None
-    if side is None or re.fullmatch(r"(train|test|val)list\d*", name.rpartition(".")[0], re.IGNORECASE):
-        return None  # the latter are UCF101's
+            return Table(folder, name, "columns", delimiter, meant) if meant or sided or side is not None else None
+        if meant and columns & {*_ALIASES["path"], *_ALIASES["label"]}:
+            return Table(folder, name, "columns", delimiter, meant)  # which will miss the other column
+    of_ucf101 = re.fullmatch(r"(train|test|val)list\d*", name.rpartition(".")[0], re.IGNORECASE)
+    if not meant and (side is None or of_ucf101):
+        return None
     for delimiter in (";", ","):
         if all(line.count(delimiter) == 1 and all(line.split(delimiter)) for line in head):
-            return Table(folder, name, "pairs", delimiter)
+            paths = [line.split(delimiter)[0] for line in head]
+            named = meant and stem_of(paths[0]) == paths[0] and any(stem_of(path) != path for path in paths[1:])
+            return Table(folder, name, "columns" if named else "pairs", delimiter, meant)
     words = all(len(fields := line.rsplit(maxsplit=1)) == 2 and is_number(fields[1]) for line in head)
-    return Table(folder, name, "words", " ") if words else None
+    return Table(folder, name, "words", " ", meant) if words else None
 
 
 def rows(table: Table) -> Iterator[Row]:
@@ -165,12 +182,10 @@ def side_of(stem: str) -> int | None:
 
 def _bare_rows(table: Table) -> Iterator[Row]:
     """Lines `path label`, `folder frames label`, or `id;label`."""
-    side = table.side
-    assert side is not None  # `recognise` takes no others
     lines = table.folder.lines(table.name)
     words = table.form == "words"
     counted = words and all(_is_counted(line) for _, line in lines)
-    roles = {table.split: side}
+    roles = table.roles
     for number, line in lines:
         path, label = _cut(line, None if words else table.delimiter)
         if counted:
@@ -193,13 +208,11 @@ def _is_counted(line: str) -> bool:
 
 
 def _json_rows(table: Table) -> Iterator[Row]:
-    side = table.side
-    assert side is not None  # `recognise` takes no others
     try:
         entries = json.loads(table.folder.text(table.name))
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{table}: not JSON ({error})") from None
-    roles = {table.split: side}
+    roles = table.roles
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict) or "id" not in entry:
             raise UserError(f"{table.place(number)}: no id")
@@ -222,7 +235,7 @@ def _column_rows(table: Table) -> Iterator[Row]:
             if columns is None:
                 columns, width = _columns(table, fields), len(fields)
                 splits = _splits(table, columns)
-                fixed = {} if splits or table.side is None else {table.split: table.side}
+                fixed = {} if splits else table.roles
                 timed = {"youtube_id", "time_start", "time_end"} <= set(columns)
                 continue
             if len(fields) != width:
@@ -263,13 +276,13 @@ def _columns(table: Table, header: Sequence[str]) -> dict[str, int]:
 
 
 def _splits(table: Table, columns: Mapping[str, int]) -> dict[str, str]:
-    """Which column says which split; none where the file's name says split and side, or `videos.csv` says no side."""
+    """Which column says which split; none where the file's name says split and side, or no side need be said."""
     splits = {name: match[1] for name in columns if (match := _SPLIT_COLUMN.fullmatch(name))}
     if "split" in columns:
         if splits:
             raise UserError(f"{table} line 1: split and {next(iter(splits))} exclude each other")
         splits = {"split": table.split}
-    if not splits and table.side is None and table.name != FILE:
+    if not splits and table.side is None and not table.meant:
         raise UserError(f"{table} line 1: no column 'split'; give it, with train, val or test for every video")
     return splits
 

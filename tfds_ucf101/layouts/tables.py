@@ -46,8 +46,13 @@ def find_fixed(root: Folder) -> list[Table]:
     if FILE in root.files and tables:
         raise UserError(f"{root}/{FILE} and {many}/{tables[0]} are both there: keep one, or all of them in {many}")
     if FILE in root.files:
-        return [_fixed(root, FILE)]
+        return [named(root, FILE)]
     return [_fixed(many, name) for name in tables] if many is not None else []
+
+
+def named(folder: Folder, name: str) -> Table:
+    """Returns a table that is surely meant as one, which so need say no sides."""
+    return recognise(folder, name, meant=True) or Table(folder, name, "columns", ",", meant=True)
 
 
 def find(folders: Iterable[Folder], flow_files: bool = False) -> list[Table]:
@@ -79,7 +84,7 @@ def read(tables: Sequence[Table]) -> Lists:
     """
     where = str(tables[0]) if len(tables) == 1 else str(tables[0].folder)
     tables = _without_copies(tables)
-    labels_file, labels = label_names(tables[0].folder)
+    labels_file, labels = label_names(tables[0].folder, besides={table.name for table in tables})
     found, class_names = _named(list(itertools.chain.from_iterable(map(rows, tables))), tables, labels)
     if not found:
         raise UserError(f"{where} lists no videos")
@@ -92,13 +97,13 @@ def read(tables: Sequence[Table]) -> Lists:
         for row in videos[path]:
             for split, role in row.roles.items():
                 sides.setdefault(split, {})[name] = role
-    checked = _two_are_train_and_test(dict(sorted(sides.items(), key=lambda one: int(one[0]))))
-    _check_trained(checked, {name: videos[path][0] for name, path in names.items()})
+    in_order = dict(sorted(sides.items(), key=lambda one: int(one[0])))
+    _check_trained(in_order, {name: videos[path][0] for name, path in names.items()})
     kind = preview([table.shown for table in tables])
     used = frozenset(table.shown for table in tables)
     if set(class_names) <= set(labels):
         used |= {tables[0].folder.show(labels_file)}
-    return Lists(where, kind, check_class_names(class_names, where), checked, frozenset(names), names, used)
+    return Lists(where, kind, check_class_names(class_names, where), in_order, frozenset(names), names, used)
 
 
 def _fixed(folder: Folder, name: str) -> Table:
@@ -202,16 +207,6 @@ def _name(path: str, label: str, common: int, short: bool) -> str:
     if folders and folders[0] == label:
         folders.pop(0)
     return "/".join([label, *folders, stem_of(file)])
-
-
-def _two_are_train_and_test(sides: Sides) -> Sides:
-    """Where a split has train and val and no test, val is what is tested on: mmaction2 calls UCF101's test side so."""
-    return {
-        split: one
-        if TEST in one.values() or TRAIN not in one.values()
-        else {key: TEST if role == VAL else role for key, role in one.items()}
-        for split, one in sides.items()
-    }
 
 
 def _check_trained(sides: Sides, videos: Mapping[str, Row]) -> None:

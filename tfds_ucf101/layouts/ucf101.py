@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from r23d_jax.errors import UserError
+from tfds_ucf101.errors import InputError
 from tfds_ucf101.layouts.tree import Folder
 from tfds_ucf101.lists import (
     SIDE_NAMES,
@@ -73,7 +74,8 @@ _CLIPS = """
     4447547664647444444444444 4655556565555445545744464 4454576555655557755674445 7774677467646457574777777
     7565544565645446646466645
 """.split()
-_PART = 'for a part of it, ask with --config \'{"name": "part", "subset": true}\''
+_PART = '; for a part of it, ask with --config \'{"name": "part", "subset": true}\''
+_ADD = "; add them, or " + _PART.removeprefix("; ")
 _FOLDED = {name.casefold(): name for name in CLASSES}
 _LIST = re.compile(r"(train|test|val)list(\d*)", re.IGNORECASE)
 
@@ -142,31 +144,37 @@ def split_by_groups(groups: Mapping[str, int], where: str) -> Sides:
     return sides
 
 
+def divides(groups: Iterable[int]) -> bool:
+    """Returns whether `split_by_groups` would give any split."""
+    there = set(groups)
+    return any(0 < len(there.intersection(held_out)) < len(there) for held_out in TEST_GROUPS.values())
+
+
 def check_videos(keys: Iterable[str]) -> None:
-    """Raises a `UserError` that names what is missing, unless these are UCF101's videos.
+    """Raises an `InputError` that names what is missing, unless these are UCF101's videos.
 
     Where none has its official name, as in TFDS's own form of it, they are counted.
     """
     there = {key.casefold() for key in keys}
     missing = [name for name in names() if name.casefold() not in there]
     if len(missing) == VIDEOS and len(there) != VIDEOS:
-        raise UserError(f"UCF101 has {VIDEOS} videos, found {len(there)}; add them, or {_PART}")
+        raise InputError(f"UCF101 has {VIDEOS} videos, found {len(there)}", config=_ADD)
     if 0 < len(missing) < VIDEOS:
-        raise UserError(
-            f"UCF101 has {VIDEOS} videos, found {len(there)}; missing: {preview(missing)}; add them, or {_PART}"
-        )
+        raise InputError(f"UCF101 has {VIDEOS} videos, found {len(there)}; missing: {preview(missing)}", config=_ADD)
     if not missing and len(there) != VIDEOS:
         surplus = sorted(there - {name.casefold() for name in names()})
-        raise UserError(f"UCF101 has {VIDEOS} videos, found {len(there)}; not among them: {preview(surplus)}; {_PART}")
+        raise InputError(
+            f"UCF101 has {VIDEOS} videos, found {len(there)}; not among them: {preview(surplus)}", config=_PART
+        )
 
 
 def check_counts(sides: Sides) -> None:
-    """Raises a `UserError` unless the splits have UCF101's official counts; val counts as train."""
+    """Raises an `InputError` unless the splits have UCF101's official counts; val counts as train."""
     for split, one in sides.items():
         counts = len(of_side(one, TRAIN, VAL)), len(of_side(one, TEST))
         if counts != COUNTS.get(split, counts):
             due, found = ("/".join(map(str, pair)) for pair in (COUNTS[split], counts))
-            raise UserError(f"UCF101's split {split} has {due} train/test videos, found {found}; {_PART}")
+            raise InputError(f"UCF101's split {split} has {due} train/test videos, found {found}", config=_PART)
 
 
 def is_lists(folder: Folder) -> bool:

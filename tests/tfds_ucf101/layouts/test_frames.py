@@ -19,7 +19,8 @@ def test_rawframes(tmp_path):
     plan = scan(tmp_path)
     assert plan.layout.startswith("mmaction2's rawframes: 4 videos, split 1 from chance, class by class")
     assert plan.notes == (
-        'optical flow lies beside the frames and is not used; for it: "flow": "tvl1", "flow_files": true',
+        'optical flow lies beside the frames and is not used; `tfds build` stores it with "flow": "tvl1", '
+        '"flow_files": true',
     )
     for source in plan.sources:
         assert list(source.media.names()) == ["img_00001.jpg", "img_00002.jpg"]
