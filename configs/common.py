@@ -86,11 +86,12 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict(type_safe=False)
     config.eval.part = "test"  # videos of the split that are evaluated: "test", "val" or "train"
     # "dense", every non-overlapping clip; a number of spread ones; "segments" or "linspace", one such clip; "whole"
-    # videos. None: as clip.sampling, and "whole" for weights whose card says so
+    # videos; "fitted", whole videos a little faster or slower, in few lengths. None: as clip.sampling, and "whole" or
+    # "fitted" for weights whose card says so
     config.eval.views = None  # which clips of a video are scored
-    config.eval.max_frames = 0  # whole: the longest clip, of which as many as cover a longer video; 0: the card's
+    config.eval.max_frames = 0  # whole, fitted: the longest clip, and longer videos are several; 0: the card's
     config.eval.crops = 1  # 1 centre crop, or 3 along the longer side
-    config.eval.batch_size = 0  # clips a step (whole: as many frames as so many clips have); 0: as in training
+    config.eval.batch_size = 0  # clips a step (whole, fitted: as many frames as those have); 0: as in training
     config.eval.every_epochs = 0.0  # evaluate while training, too; 0: only at the end
 
     config.checkpoint = ConfigDict(type_safe=False)

@@ -211,6 +211,8 @@ def validate(config: ConfigDict) -> None:
         kinds = _FREE_KINDS if free else _kinds(key, defaults[key])
         _require(type(value) in kinds, key, value, f"must be of type {_names(kinds)}")
         _require(type(value) is not int or value < 2**31, key, value, "must be below 2**31")
+    fitted = flat["clip.sampling"] == "fitted"  # of several lengths, which no batch of training can have
+    _require(not fitted, "clip.sampling", "fitted", "is for evaluation (eval.views); train with dense or linspace")
     for key, choices in _CHOICES.items():
         _require(flat[key] in choices, key, flat[key], f"must be one of {', '.join(map(str, choices))}")
     for key in _AT_LEAST_ONE:
@@ -222,9 +224,10 @@ def validate(config: ConfigDict) -> None:
     for key in _SHARE:
         _require(0 <= flat[key] <= 1, key, flat[key], "must be from 0 to 1")
     views = flat["eval.views"]
-    words = (None, "dense", "segments", "linspace", "whole")
-    ok = views in words if views is None or isinstance(views, str) else views >= 1
-    _require(ok, "eval.views", views, 'must be "dense", "segments", "linspace", "whole" or a number of at least 1')
+    words = ("dense", "segments", "linspace", "whole", "fitted")
+    ok = views in (None, *words) if views is None or isinstance(views, str) else views >= 1
+    known = ", ".join(f'"{word}"' for word in words)
+    _require(ok, "eval.views", views, f"must be {known} or a number of at least 1")
     for key, value in flat.items():
         if isinstance(value, tuple) and key not in ("augment.flip_sensitive", "streams"):
             numbers = all(type(x) in (int, float) and math.isfinite(x) for x in value)

@@ -1,9 +1,9 @@
 """Sampling of clips: pure functions that return the indices of a clip's frames.
 
 A clip of `frames` frames with `stride` spans `(frames - 1) * stride + 1` frames of its video. A shorter video is
-looped from its first frame at the same stride and makes one clip; only `segments` and `linspace` repeat each frame
-instead. Where a frame rate is wanted, these indices are those of the resampled video, and `resample` maps them to
-the stored one's.
+looped from its first frame at the same stride and makes one clip; only `segments`, `linspace` and `fitted` repeat
+each frame instead. Where a frame rate is wanted, these indices are those of the resampled video, and `resample` maps
+them to the stored one's.
 """
 
 from typing import TYPE_CHECKING
@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from r23d_jax.data.timing import end_of
+from r23d_jax.errors import UserError
 
 if TYPE_CHECKING:
     from r23d_jax.data.dataset import VideoRecord
 
-SAMPLINGS = ("dense", "segments", "linspace")
+SAMPLINGS = ("dense", "segments", "linspace")  # of clips of a given length; `fitted` chooses the length itself
+
+# Frames in a clip of `fitted`. From 32 on a step is at most a quarter.
+LENGTHS = (8, 16, 24, *(part << power for power in range(3, 13) for part in (4, 5, 6, 7)))
 
 # Seconds. Matroska and FLV round the time of a frame to a millisecond, so it may come half of one late.
 _ROUNDING = 6e-4
@@ -117,6 +121,54 @@ def whole(num_frames: int, stride: int, max_frames: int, multiple: int = 1) -> n
     if frames > max_frames:
         return uniform(num_frames, max_frames, stride, -(-frames // max_frames))
     return at(0, num_frames, min(-(-frames // multiple) * multiple, max_frames), stride)[None]
+
+
+def fitted(num_frames: int, stride: int, max_frames: int) -> np.ndarray:
+    """Returns the whole video in one of few lengths, so that videos of all lengths share few compiled programs.
+
+    At its stride a video has n = num_frames / stride frames, rounded up. If these are at most `max_frames`, the video
+    is one clip. Its length is the one of `LENGTHS` that is nearest to n in ratio, the shorter of two equally near, and
+    none above `max_frames`. Its frames are spaced evenly from the first of the video to the last, rounded down as in
+    `linspace`: the video is played a little faster, or slower with some frames shown twice, rather than cut or looped.
+    A video of fewer than 8 frames is slowed down to 8.
+
+    A longer video is covered by overlapping clips at its own speed, as in `whole`, all of the largest of `LENGTHS` that
+    is not above `max_frames`.
+
+    Args:
+      num_frames: in the video, resampled where a frame rate is wanted.
+      stride: between frames.
+      max_frames: of a clip, at least 8.
+
+    Returns:
+      int32 [clips, frames].
+
+    Raises:
+      UserError: `max_frames` is below 8.
+    """
+    _check(num_frames, max_frames, stride)
+    lengths = _lengths(max_frames)
+    frames = -(-num_frames // stride)
+    if frames > max_frames:
+        return whole(num_frames, stride, lengths[-1])
+    nearest = min(lengths, key=lambda length: max(length, frames) / min(length, frames))
+    return linspace(num_frames, nearest)[None]
+
+
+def fitted_in_words(max_frames: int) -> str:
+    """Describes `fitted` in a part of a sentence."""
+    longest = _lengths(max_frames)[-1]
+    return (
+        f"the whole video as one clip of {LENGTHS[0]} to {longest} frames, whichever of few lengths is nearest to its "
+        f"own, spaced evenly from the first to the last (of more than {max_frames} frames: the clips of {longest} that "
+        "cover it)"
+    )
+
+
+def _lengths(max_frames: int) -> list[int]:
+    if max_frames < LENGTHS[0]:
+        raise UserError(f"max_frames={max_frames}: must be at least {LENGTHS[0]} for fitted clips")
+    return [length for length in LENGTHS if length <= max_frames]
 
 
 def resample(num_frames: int, fps: float, wanted: float | None, times: np.ndarray | None = None) -> np.ndarray:

@@ -9,7 +9,8 @@ from r23d_jax.data import sampling
 from r23d_jax.data.dataset import Dataset, column
 from r23d_jax.errors import UserError
 
-WHOLE_MULTIPLE = 16  # frames; lengths of whole videos are rounded up to a multiple
+WHOLE = ("whole", "fitted")  # views of whole videos, whose clips have several lengths
+WHOLE_MULTIPLE = 16  # frames; "whole" rounds lengths up to a multiple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +84,10 @@ def plans(
     views: str | int = "dense",
     crops: int = 1,
 ) -> list[Views]:
-    """Returns `Views` for each clip length: from `whole_views` if `views` is "whole", else one from `eval_views`."""
-    if views == "whole":
-        return whole_views(dataset, positions, stride=stride, fps=fps, max_frames=max_frames, crops=crops)
+    """Returns `Views` for each clip length: from `whole_views` if `views` is of `WHOLE`, else one from `eval_views`."""
+    if views in WHOLE:
+        options = {"stride": stride, "fps": fps, "max_frames": max_frames, "crops": crops}
+        return whole_views(dataset, positions, **options, fitted=views == "fitted")
     return [eval_views(dataset, positions, frames=frames, stride=stride, fps=fps, views=views, crops=crops)]
 
 
@@ -97,11 +99,12 @@ def whole_views(
     fps: float | None = None,
     max_frames: int,
     crops: int = 1,
+    fitted: bool = False,
 ) -> list[Views]:
     """Lists the views of whole videos, grouped by length, the shortest first.
 
     A video is one clip, looped to a multiple of `WHOLE_MULTIPLE` frames; a video longer than `max_frames` is covered
-    by overlapping clips of that length. See `sampling.whole`.
+    by overlapping clips of that length. See `sampling.whole`, and `sampling.fitted` for `fitted`.
 
     Args:
       dataset, positions: the videos; `Views.video` indexes all of them.
@@ -109,11 +112,18 @@ def whole_views(
       fps: frame rate to resample to; None keeps the stored frames.
       max_frames: the longest clip.
       crops: 1 or 3.
+      fitted: whether a video is played a little faster or slower instead of looped.
+
+    Raises:
+      UserError: `max_frames` is too short for fitted clips.
     """
-    found = [
-        stored[sampling.whole(len(stored), stride, max_frames, WHOLE_MULTIPLE)]
-        for stored in _axes(dataset, positions, fps)
-    ]
+
+    def of(length: int) -> np.ndarray:
+        if fitted:
+            return sampling.fitted(length, stride, max_frames)
+        return sampling.whole(length, stride, max_frames, WHOLE_MULTIPLE)
+
+    found = [stored[of(len(stored))] for stored in _axes(dataset, positions, fps)]
     groups: dict[int, list[int]] = {}
     for index, part in enumerate(found):
         groups.setdefault(part.shape[1], []).append(index)

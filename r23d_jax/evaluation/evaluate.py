@@ -48,8 +48,8 @@ def evaluate(
       dataset, positions: the videos, in the order of the result.
       spec: frames, stride and frame rate of a clip.
       views: "dense" for every non-overlapping clip, "segments" or "linspace" for one clip of evenly spread frames, a
-        number of uniformly spread clips, or "whole" for the whole video, see `data.views.whole_views`. Whole videos are
-        evaluated one length after another, and each length compiles a program.
+        number of uniformly spread clips, or "whole" or "fitted" for the whole video, see `data.views.whole_views`.
+        Whole videos are evaluated one length after another, and each length compiles a program.
       crops: 1 or 3.
       batch_size: views of `spec.frames` frames per step, over all devices; fewer for longer whole videos, so that
         a batch has no more frames. Rounded up to a multiple of the number of devices.
@@ -78,7 +78,8 @@ def evaluate(
     parts = []
     with bar:
         for plan in plans:
-            size = max(1, batch_size * spec.frames // plan.indices.shape[1]) if views == "whole" else batch_size
+            whole, length = views in planning.WHOLE, plan.indices.shape[1]
+            size = max(1, batch_size * spec.frames // length) if whole else batch_size
             size = -(-min(size, len(plan)) // mesh.size) * mesh.size
             stream = loader.eval_batches(
                 dataset,
@@ -101,7 +102,7 @@ def evaluate(
     if not np.all(np.isfinite(logits)):
         name = dataset.videos[positions[video[np.argmin(np.isfinite(logits).all(axis=1))]]].name
         raise UserError(f"evaluation refused: the network's output for video {name} is not finite")
-    return _average(dataset, positions, video, logits)
+    return average(dataset, positions, video, logits)
 
 
 def _logits(
@@ -136,7 +137,17 @@ def _logits(
     return logits, seen
 
 
-def _average(dataset, positions, video, logits) -> Predictions:
+def average(dataset: Dataset, positions: np.ndarray, video: np.ndarray, logits: np.ndarray) -> Predictions:
+    """Returns the scores of videos from those of their views.
+
+    Args:
+      dataset, positions: int [V], the videos.
+      video: int [N], index into `positions` of each view.
+      logits: float [N, C] of each view.
+
+    Raises:
+      UserError: there is no view of a video.
+    """
     videos = [dataset.videos[p] for p in positions]
     labels = np.asarray([video.label for video in videos], np.int32)
     clips = np.bincount(video, minlength=len(videos))

@@ -27,6 +27,9 @@ from r23d_jax.runtime.workdir import commit, facts, recorded
 from r23d_jax.weights import adapt, checkpoint, clip_values, loading
 from r23d_jax.weights.card import Card
 
+# Fields of the preprocessing in the results, where whole videos are evaluated.
+_WHOLE_FIELDS = {"whole": {"frames": 0}, "fitted": {"frames": 0, "sampling": "fitted"}}
+
 
 class Evaluated(NamedTuple):
     """The content of `results.json`, and what was evaluated: data set, flat weights and their card."""
@@ -87,8 +90,10 @@ def evaluate_checkpoint(
             f"were among its training videos; set --config.dataset.split={trained_on}"
         )
     spec, eval_views, lines = clip_values.evaluated(config, card.preprocessing, trained_here=which != "init")
-    if not card.preprocessing.frames and eval_views != "whole":
-        lines.append(f"{spec.frames}-frame clips, eval.views={eval_views}; these weights' own protocol is whole videos")
+    if not card.preprocessing.frames and eval_views != card.preprocessing.views:
+        clips = "" if eval_views in planning.WHOLE else f"{spec.frames}-frame clips, "
+        own = "whole videos" if card.preprocessing.views == "whole" else f"eval.views={card.preprocessing.views}"
+        lines.append(f"{clips}eval.views={eval_views}; these weights' own protocol is {own}")
     for line in lines if jax.process_index() == 0 else ():
         print(line, file=sys.stderr)
     if spec.input != (seen := dataclasses.replace(spec, channels=dataset.channels, flow=dataset.flow)).input:
@@ -130,8 +135,8 @@ class Evaluator:
         """
         self._config, self._dataset, self._spec, self._card, self._mesh = config, dataset, spec, card, mesh
         self._positions = dataset.subset(config.dataset.split, config.eval.part)
-        if config.eval.views == "whole":
-            _check_any_length(card)
+        if config.eval.views in planning.WHOLE:
+            _check_any_length(card, config.eval.views)
             self._spec = dataclasses.replace(spec, max_frames=config.eval.max_frames or spec.max_frames)
         self._step = jitted_eval_step(network, spec, config.eval.crops, config.dtype, mesh)
 
@@ -166,6 +171,11 @@ class Evaluator:
             prefetch=config.prefetch,
             before_batch=before_batch,
         )
+        return self.results(predictions, step, init, which), predictions
+
+    def results(self, predictions: Predictions, step: int, init: str, which: str) -> dict[str, Any]:
+        """Returns the content of `results.json` for the predictions of weights; arguments as in `run`."""
+        config, options = self._config, self._config.eval
         protocol = describe_protocol(
             self._spec,
             views=options.views,
@@ -178,13 +188,13 @@ class Evaluator:
             leak_check=getattr(self._dataset, "leak_check", True),
             without_rate=planning.without_rate(self._dataset, self._positions) if self._spec.fps else 0,
         )
-        results = {
+        return {
             "dataset": self._dataset.full_name,
             "input": self._spec.input,
             "split": config.dataset.split,
             "part": options.part,
             "protocol": protocol,
-            "preprocessing": self._spec.to_dict() | ({"frames": 0} if options.views == "whole" else {}),
+            "preprocessing": self._spec.to_dict() | _WHOLE_FIELDS.get(options.views, {}),
             "videos_expected": len(self._positions),
             "videos_evaluated": len(predictions.names),
             **predictions.results(),
@@ -196,7 +206,6 @@ class Evaluator:
             "commit": commit(),
             "dataset_fingerprint": self._dataset.fingerprint,
         }
-        return results, predictions
 
 
 def _describe_best(workdir: Path, part: str) -> str:
@@ -215,10 +224,11 @@ def _check_labels(card: Card, dataset: Dataset) -> None:
         )
 
 
-def _check_any_length(card: Card) -> None:
+def _check_any_length(card: Card, views: str) -> None:
     if models.get(card.arch).fixed_frames:
         raise UserError(
-            f"config.eval.views='whole': {card.arch} takes clips of exactly {card.model['frames']} frames; use 'dense'"
+            f"config.eval.views={views!r}: {card.arch} takes clips of exactly {card.model['frames']} frames; "
+            "use 'dense'"
         )
 
 

@@ -1,5 +1,6 @@
 """Describes in one sentence how a score was computed."""
 
+from r23d_jax.data import sampling
 from r23d_jax.data import views as planning
 from r23d_jax.transforms.spec import Preprocessing
 
@@ -34,6 +35,8 @@ def describe_protocol(
             f"the whole video as one clip (of more than {spec.max_frames} frames: the clips of {spec.max_frames} that "
             f"cover it), lengths rounded up to a multiple of {planning.WHOLE_MULTIPLE} by looping the video"
         )
+    elif views == "fitted":
+        clips = sampling.fitted_in_words(spec.max_frames)
     elif views == "segments":
         clips = f"one clip of the middles of equal parts: {spec.frames}-frame clips"
     elif views == "linspace":

@@ -35,7 +35,7 @@ class Scanned:
     Attributes:
       path: the file.
       count: number of pictures.
-      fps: average frame rate.
+      fps: average frame rate, 0 if unknown.
       size: (height, width) of a decoded picture.
       frames: uint8 [height, width, 3] each, for flow uint8 [height, width] grey; None if too large to keep.
       flow: the optical-flow algorithm, None for RGB.
@@ -60,10 +60,14 @@ class Scanned:
     @property
     def seconds(self) -> float:
         """Duration of the video."""
+        if not self.fps:
+            return 0.0
         return self.count / self.fps if self.times is None else timing.end_of(self.times, self.fps)
 
     def at(self, pictures: np.ndarray) -> np.ndarray:
         """Returns the times of pictures in seconds, float64, in the shape of `pictures`."""
+        if not self.fps:
+            return np.zeros(np.shape(pictures))
         return pictures / self.fps if self.times is None else self.times[pictures]
 
 
@@ -89,10 +93,12 @@ def plan(scanned: Scanned, spec: Preprocessing, views: str | int | None = None) 
       scanned: the video.
       spec: frames, stride and frame rate of a clip; `frames == 0` takes the whole video as one clip or, if it is
         longer, overlapping clips of `max_frames` that cover it.
-      views: "dense" for every non-overlapping clip, "segments" or "linspace" for one clip spread over the video, or a
-        number of uniformly spread ones; None for `spec.sampling`.
+      views: "dense" for every non-overlapping clip, "segments" or "linspace" for one clip spread over the video,
+        "fitted" for the whole video in one of few lengths (`sampling.fitted`), or a number of uniformly spread clips;
+        None for `spec.sampling`.
     """
-    axis = sampling.resample(scanned.count, scanned.fps, spec.fps, scanned.times)
+    known = scanned.fps > 0  # else all frames are taken, as in evaluation
+    axis = sampling.resample(scanned.count, scanned.fps, spec.fps if known else None, scanned.times)
     indices = axis[_views(len(axis), spec, spec.sampling if views is None else views)]
     return Plan(indices, scanned.at(indices[:, 0]), ((0.0, scanned.seconds, np.arange(len(indices))),))
 
@@ -106,7 +112,7 @@ def sliding(scanned: Scanned, spec: Preprocessing, window: float, step: float) -
 
     Args:
       scanned: the video.
-      spec: as in `plan`; with `frames == 0` a window is one clip.
+      spec: as in `plan`; with `frames == 0` a window is taken as a whole video is.
       window: seconds; 0 for the length of one clip, or of 64 frames if `spec` has no length.
       step: seconds between starts; 0 for adjacent windows.
 
@@ -138,6 +144,8 @@ def sliding(scanned: Scanned, spec: Preprocessing, window: float, step: float) -
 
 def _views(count: int, spec: Preprocessing, views: str | int) -> np.ndarray:
     """Returns int [clips, frames], indices into `count` frames."""
+    if views == "fitted":
+        return sampling.fitted(count, spec.stride, spec.max_frames)
     frames = spec.frames
     if not frames:
         if views == "dense" or -(-count // spec.stride) <= spec.max_frames:

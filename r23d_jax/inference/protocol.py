@@ -1,5 +1,6 @@
 """Describes in one sentence how scores or features of a video file were computed."""
 
+from r23d_jax.data import sampling
 from r23d_jax.inference import clips as video_clips
 from r23d_jax.weights.card import Card
 
@@ -26,6 +27,8 @@ def describe(
     if views in ("segments", "linspace"):
         spread = "the middles of equal parts" if views == "segments" else "frames evenly spaced over the whole video"
         clips = f"one clip of {spec.frames} frames, {spread}"
+    elif views == "fitted":
+        clips = sampling.fitted_in_words(spec.max_frames)
     elif spec.frames:
         clips = f"{many} {spec.frames}-frame clip{'s' if views not in ('dense', 1) else ''}"
     else:

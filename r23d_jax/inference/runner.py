@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from r23d_jax.data.scaling import Resize
 from r23d_jax.errors import UserError
 from r23d_jax.inference import clips as video_clips
 from r23d_jax.inference.clips import Plan, Scanned
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # Frames with a fixed short side differ in size; on canvases rounded up to this multiple they share programs.
 _CANVAS = 32
 _CLIP_PIXELS = 16 * 112 * 112
+# Clips; so many may wait for others of their canvas. It bounds memory, and how many videos wait for an unfinished one.
+_WAITING = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +30,12 @@ class VideoResult:
     """Outputs for one video.
 
     Attributes:
-      source, scanned, plan: the video; `scanned.frames` is None.
+      source: the `VideoSource` of `run`, the name of the video in `run_scanned`.
+      scanned, plan: the video; `scanned.frames` is None.
       outputs: numpy arrays [clips, ...], in the order of the plan.
     """
 
-    source: VideoSource
+    source: Any
     scanned: Scanned
     plan: Plan
     outputs: Any
@@ -44,6 +48,7 @@ def run(
     make_plan: Callable[[Scanned], Plan],
     failed: Callable[[VideoSource, Exception], None],
     batch_size: int = 0,
+    in_order: bool = True,
 ) -> Iterator[VideoResult]:
     """Applies a function to every clip of every video; clips of different videos share batches.
 
@@ -54,76 +59,131 @@ def run(
       make_plan: chooses the clips of a video.
       failed: called with each video that cannot be processed and its error; the others continue.
       batch_size: clips per batch; 0 for 4 on a CPU and 16 elsewhere, fewer for large clips.
+      in_order: whether results come in the order of the videos; else as they are finished, which fills more batches.
 
     Yields:
-      The results in the order of the videos.
+      The results.
     """
-    open_videos: dict[int, tuple[VideoSource, Scanned, Plan]] = {}
-    outputs: dict[int, dict[int, Any]] = {}
-    broken = set()
-
     size, flow = video_clips.stored_size(network.card), network.card.preprocessing.flow
+    videos = ((source, _scan(source, size, flow)) for source in sources)
+    return run_scanned(network, apply, videos, make_plan, failed, batch_size, in_order)
+
+
+def _scan(source: VideoSource, size: Resize, flow: str | None) -> Scanned | Exception:
+    try:
+        if source.frames is None:
+            return video_clips.scan(source.path, size, flow=flow)
+        return video_clips.scan_array(source.frames, source.fps, size, flow)
+    except (UserError, OSError) as error:
+        return error
+
+
+@dataclasses.dataclass
+class _Unfinished:
+    """A video whose clips are not all computed; `outputs` of the others by row of the plan."""
+
+    key: Any
+    scanned: Scanned
+    plan: Plan
+    outputs: dict[int, Any] = dataclasses.field(default_factory=dict)
+
+
+def run_scanned(
+    network: "Classifier",
+    apply: Callable[[jax.Array], Any],
+    videos: Iterable[tuple[Any, Scanned | Exception]],
+    make_plan: Callable[[Scanned], Plan],
+    failed: Callable[[Any, Exception], None],
+    batch_size: int = 0,
+    in_order: bool = True,
+) -> Iterator[VideoResult]:
+    """Does the same as `run` for videos that are scanned already, by threads for instance.
+
+    Args:
+      network, apply, make_plan, batch_size, in_order: as in `run`.
+      videos: the caller's name of each video and what was scanned, or the error of one that could not be.
+      failed: called with the name of each video that cannot be processed and its error; the others continue.
+
+    Yields:
+      The results; `source` is the name.
+    """
+    unfinished: dict[int, _Unfinished] = {}  # by number, in order
+    finished: dict[int, VideoResult] = {}  # those that wait for earlier ones
 
     def clips():
-        for number, source in enumerate(sources):
+        for number, (key, scanned) in enumerate(videos):
+            if isinstance(scanned, Exception):
+                failed(key, scanned)
+                continue
             try:
-                if source.frames is None:
-                    scanned = video_clips.scan(source.path, size, flow=flow)
-                else:
-                    scanned = video_clips.scan_array(source.frames, source.fps, size, flow)
                 plan = make_plan(scanned)
-                open_videos[number] = source, dataclasses.replace(scanned, frames=None), plan
-                outputs[number] = {}
+                unfinished[number] = _Unfinished(key, dataclasses.replace(scanned, frames=None), plan)
                 for row, frames in video_clips.read_clips(scanned, plan.indices):
                     yield (number, row), frames
             except (UserError, OSError) as error:
-                broken.add(number)
-                outputs.pop(number, None)
-                failed(source, error)
+                unfinished.pop(number, None)
+                failed(key, error)
 
-    for (number, row), output in _batched(network, apply, clips(), batch_size):
-        if number in broken:
+    def ready():
+        first = next(iter(unfinished), math.inf) if in_order else math.inf
+        for number in sorted(number for number in finished if number < first):
+            yield finished.pop(number)
+
+    for (number, row), output in _batched(network, apply, clips(), batch_size, in_order):
+        video = unfinished.get(number)
+        if video is None:  # it failed at a later clip
             continue
-        outputs[number][row] = output
-        source, scanned, plan = open_videos[number]
-        if len(outputs[number]) == len(plan.indices):
-            rows = outputs.pop(number)
-            del open_videos[number]
-            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(rows[row] for row in range(len(rows))))
+        video.outputs[row] = output
+        if len(video.outputs) == len(video.plan.indices):
+            del unfinished[number]
+            rows = [video.outputs[row] for row in range(len(video.outputs))]
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
             if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(stacked)):
-                yield VideoResult(source, scanned, plan, stacked)
+                finished[number] = VideoResult(video.key, video.scanned, video.plan, stacked)
             else:
-                failed(source, UserError(f"{source.path}: the network's output is not finite"))
+                failed(video.key, UserError(f"{video.scanned.path}: the network's output is not finite"))
+            yield from ready()
+    yield from ready()  # those before which videos failed
 
 
-def _batched(network, apply, clips, batch_size) -> Iterator[tuple[Any, Any]]:
-    """Yields `(key, output)` for each `(key, frames)`, in order.
+def _batched(network, apply, clips, batch_size, in_order) -> Iterator[tuple[Any, Any]]:
+    """Yields `(key, output)` for each `(key, frames)`, batch by batch.
 
-    Consecutive clips of the same length and canvas share a batch. To avoid compilation, a batch that is not full is
-    padded to the next compiled size or to the full size, unless it is the first of its shape.
+    Clips of the same length and canvas share a batch, which is computed when it is full. The batch with the oldest clip
+    is computed earlier where `_WAITING` clips, or those of two batches, are held up: if `in_order`, all that came after
+    the oldest one, since their videos wait with it; else those that wait for their own batch.
+
+    To avoid compilation, a batch that is not full is padded to the next compiled size or to the full size, unless no
+    clips follow and it is the first of its shape.
     """
     spec = network.card.preprocessing
     compiled: dict[tuple[int, ...], set[int]] = {}
-    waiting: list[tuple[Any, np.ndarray]] = []
+    waiting: dict[tuple[int, ...], list[tuple[int, Any, np.ndarray]]] = {}  # by canvas; first that of the oldest clip
+    patience, pending = max(_WAITING, 2 * batch_size), None
 
-    def most(shape):
-        return batch_size or _batch_size(shape)
+    def most(canvas):
+        return batch_size or _batch_size(_input_shape(canvas, spec))
 
-    def dispatch():
-        canvas = _canvas(waiting[0][1], spec)
-        shape = _input_shape(canvas, spec)
-        sizes = compiled.setdefault(shape, set())
-        large_enough = [size for size in sizes if size >= len(waiting)]
-        rows = min(large_enough) if large_enough else most(shape) if sizes else len(waiting)
+    def late(number):
+        if not waiting:
+            return False
+        (oldest, *_), *_ = next(iter(waiting.values()))
+        return (number - oldest if in_order else sum(map(len, waiting.values()))) >= patience
+
+    def compute(canvas, last=False):
+        nonlocal pending
+        batch = waiting.pop(canvas)
+        sizes = compiled.setdefault(_input_shape(canvas, spec), set())
+        large_enough = [size for size in sizes if size >= len(batch)]
+        rows = min(large_enough) if large_enough else len(batch) if last and not sizes else most(canvas)
         sizes.add(rows)
-        frames, true_sizes = np.zeros((rows, *canvas, waiting[0][1].shape[-1]), np.uint8), np.zeros((rows, 2), np.int32)
+        frames, true_sizes = np.zeros((rows, *canvas, batch[0][-1].shape[-1]), np.uint8), np.zeros((rows, 2), np.int32)
         for place in range(rows):
-            clip = waiting[min(place, len(waiting) - 1)][1]
+            _, _, clip = batch[min(place, len(batch) - 1)]
             frames[place, :, : clip.shape[1], : clip.shape[2]] = clip
             true_sizes[place] = clip.shape[1:3]
-        keys = [key for key, _ in waiting]
-        waiting.clear()
-        return keys, apply(network.prepare(frames, true_sizes))
+        done, pending = pending, ([key for _, key, _ in batch], apply(network.prepare(frames, true_sizes)))
+        yield from collect(done)  # one batch late, so that decoding overlaps with computing
 
     def collect(done):
         if done is not None:
@@ -133,17 +193,15 @@ def _batched(network, apply, clips, batch_size) -> Iterator[tuple[Any, Any]]:
             structure = jax.tree.structure(arrays)
             yield from ((key, jax.tree.unflatten(structure, row)) for key, row in zip(keys, rows, strict=False))
 
-    pending = None
-    for key, frames in clips:
+    for number, (key, frames) in enumerate(clips):
         canvas = _canvas(frames, spec)
-        full = waiting and len(waiting) == most(_input_shape(canvas, spec))
-        if full or (waiting and canvas != _canvas(waiting[0][1], spec)):
-            pending, done = dispatch(), pending
-            yield from collect(done)  # one batch late, so that decoding overlaps with computing
-        waiting.append((key, frames))
-    if waiting:
-        pending, done = dispatch(), pending
-        yield from collect(done)
+        waiting.setdefault(canvas, []).append((number, key, frames))
+        if len(waiting[canvas]) == most(canvas):
+            yield from compute(canvas)
+        if late(number):
+            yield from compute(next(iter(waiting)))
+    for canvas in list(waiting):
+        yield from compute(canvas, last=True)
     yield from collect(pending)
 
 

@@ -32,7 +32,8 @@ class Preprocessing:
       flow: the optical-flow algorithm if `channels` is "flow", else None.
       max_frames: longest clip if `frames` is 0.
       sampling: how a clip's frames are taken from the video, see `data.sampling`: "dense" for consecutive ones,
-        "segments" for one of each equal part, "linspace" for evenly spaced ones from the first to the last.
+        "segments" for one of each equal part, "linspace" for evenly spaced ones from the first to the last, "fitted"
+        (only if `frames` is 0) for evenly spaced ones whose number, one of few, is near the video's own.
     """
 
     resize: tuple[int, int] | int | None
@@ -51,6 +52,11 @@ class Preprocessing:
     def input(self) -> str:
         """The kind of input as text: "rgb" or "flow (tvl1)"."""
         return self.channels if self.flow is None else f"{self.channels} ({self.flow})"
+
+    @property
+    def views(self) -> str:
+        """The views (`data.views.plans`) that evaluation takes of a video if nothing else is asked for."""
+        return "whole" if not self.frames and self.sampling == "dense" else self.sampling
 
     @property
     def short_side(self) -> int | None:
@@ -89,7 +95,12 @@ def from_config(config: ConfigDict, channels: str = "rgb", flow: str | None = No
 
 def describe(spec: Preprocessing) -> str:
     """Describes preprocessing in one line."""
-    many = {"dense": "", "segments": ", one of each equal part", "linspace": ", evenly spaced over the video"}
+    many = {
+        "dense": "",
+        "segments": ", one of each equal part",
+        "linspace": ", evenly spaced over the video",
+        "fitted": ", fitted to one of few lengths",
+    }
     rate = "the video's own rate" if spec.fps is None else f"{spec.fps:g} frames/s"
     resize = "stored frames" if spec.resize is None else f"frames of {value_text('resize', spec.resize)}"
     crop = "" if spec.crop is None else f", crop {spec.crop}x{spec.crop}"

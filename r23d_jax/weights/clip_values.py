@@ -56,6 +56,9 @@ def resolve(
     if not filled.clip.frames:
         filled.clip.frames = own.frames
         lines.append(f"clips of {own.frames} frames, the network's own: these weights were trained for whole videos")
+    if filled.clip.sampling == "fitted":
+        filled.clip.sampling = "dense"
+        lines.append("clip.sampling=dense: these weights say fitted, which is for evaluation")
     if config.eval.views is None:
         filled.eval.views = filled.clip.sampling
     configs.validate(filled)
@@ -104,7 +107,7 @@ def evaluated(
     whole = not card_spec.frames and config.clip.frames is None and config.clip.sampling is None
     spec = specs.from_config(filled, card_spec.channels, card_spec.flow)
     spec = dataclasses.replace(spec, max_frames=card_spec.max_frames)
-    return spec, config.eval.views or ("whole" if whole else filled.eval.views), lines
+    return spec, config.eval.views or (card_spec.views if whole else filled.eval.views), lines
 
 
 def _values(spec: Preprocessing) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from paths import ROOT
 from r23d_jax.data import loader, sampling
 from r23d_jax.data.dataset import VideoRecord
 from r23d_jax.data.records import VideoDataset
-from r23d_jax.data.views import eval_views, whole_views
+from r23d_jax.data.views import eval_views, plans, whole_views
 from r23d_jax.data.workers import Buffers
 from r23d_jax.errors import UserError
 
@@ -213,12 +213,12 @@ def test_whole_videos_by_length(dataset):
     positions = np.concatenate([dataset.subset("1", part) for part in ("train", "test")])
     lengths = np.array([dataset.videos[position].num_frames for position in positions])
     for longest, expected in ((32, {16, 32}), (20, {16, 20}), (18, {16, 18})):
-        plans = whole_views(dataset, positions, max_frames=longest, crops=3)
-        sizes = [plan.indices.shape[1] for plan in plans]
+        found = whole_views(dataset, positions, max_frames=longest, crops=3)
+        sizes = [plan.indices.shape[1] for plan in found]
         assert sizes == sorted(sizes) and set(sizes) == expected
-        video = np.concatenate([plan.video for plan in plans])
+        video = np.concatenate([plan.video for plan in found])
         assert (np.bincount(video) == np.where(lengths > longest, 6, 3)).all()  # clips times crops
-        for plan in plans:
+        for plan in found:
             assert (plan.position == positions[plan.video]).all()
             for index in range(len(plan)):
                 shown, length = set(plan.indices[index]), lengths[plan.video[index]]
@@ -231,6 +231,26 @@ def test_whole_videos_by_length(dataset):
             assert_equal(joined, whole)
             seen = np.concatenate([batch["index"] for batch in whole])
             assert seen[seen >= 0].tolist() == list(range(len(plan)))
+
+
+def test_fitted_videos_by_length(dataset):
+    """`vary` makes videos of 1 to 20 frames: clips of 8 to 24 frames, or of 8 that cover what is longer."""
+    positions = np.concatenate([dataset.subset("1", part) for part in ("train", "test")])
+    lengths = np.array([dataset.videos[position].num_frames for position in positions])
+    for longest, expected in ((32, {8, 16, 24}), (12, {8})):
+        options = {"frames": 4, "fps": 25.0, "max_frames": longest, "crops": 3}
+        found = plans(dataset, positions, **options, views="fitted")
+        sizes = [plan.indices.shape[1] for plan in found]
+        assert sizes == sorted(expected)
+        video = np.concatenate([plan.video for plan in found])
+        assert (np.bincount(video) == np.where(lengths > longest, 3 * -(-lengths // 8), 3)).all()  # clips times crops
+        for plan in found:
+            assert (plan.position == positions[plan.video]).all()
+            for index in set(plan.video.tolist()):
+                rows = plan.indices[(plan.video == index) & (plan.crop == 0)]
+                np.testing.assert_array_equal(rows, sampling.fitted(lengths[index], 1, longest))
+    with pytest.raises(UserError, match="max_frames=4: must be at least 8 for fitted clips"):
+        plans(dataset, positions, frames=4, max_frames=4, views="fitted")
 
 
 # Memory

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from r23d_jax.data import sampling
 from r23d_jax.data.dataset import VideoRecord
+from r23d_jax.errors import UserError
 
 
 class Fixed:
@@ -163,6 +164,61 @@ def test_whole_videos_are_covered(num_frames, stride, max_frames, multiple):
         assert found.shape == (-(-needed // max_frames), max_frames)
         if stride == 1:
             assert set(found.ravel()) == set(range(num_frames))
+
+
+def test_fitted_lengths_go_up_by_a_quarter_at_most():
+    assert sampling.LENGTHS[:16] == (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+    assert sampling.LENGTHS[16:20] == (320, 384, 448, 512) and sampling.LENGTHS[-1] > 2**14
+    lengths = np.array(sampling.LENGTHS[3:])
+    assert (np.diff(lengths) > 0).all() and (lengths[1:] / lengths[:-1] <= 1.25).all()
+
+
+@pytest.mark.parametrize(
+    "num_frames, stride, max_frames, length",
+    [
+        (1, 1, 64, 8),
+        (7, 1, 64, 8),
+        (11, 1, 64, 8),  # 11 / 8 is less than 16 / 11
+        (12, 1, 64, 16),
+        (67, 2, 64, 32),  # 34 frames at its stride
+        (71, 1, 256, 64),
+        (72, 1, 256, 80),
+        (100, 1, 100, 96),  # nothing above what is allowed
+        (511, 2, 256, 256),
+    ],
+)
+def test_a_fitted_video_has_the_nearest_length(num_frames, stride, max_frames, length):
+    found = sampling.fitted(num_frames, stride, max_frames)
+    assert found.tolist() == [sampling.linspace(num_frames, length).tolist()]
+
+
+def test_fitted_by_hand():
+    assert sampling.fitted(3, 1, 8).tolist() == [[0, 0, 0, 0, 1, 1, 1, 2]]
+    assert sampling.fitted(8, 1, 8).tolist() == [list(range(8))]
+    assert sampling.fitted(10, 1, 10).tolist() == [[0, 1, 2, 3, 5, 6, 7, 9]]
+    assert sampling.fitted(15, 1, 14).tolist() == [list(range(8)), list(range(7, 15))]  # clips of 8
+    assert sampling.fitted(33, 2, 16)[:, 0].tolist() == [0, 2]  # 17 frames at its stride: two clips of 16
+    assert "8 to 96 frames" in sampling.fitted_in_words(100)
+    with pytest.raises(UserError, match="max_frames=7: must be at least 8"):
+        sampling.fitted(3, 1, 7)
+
+
+@given(st.integers(1, 3000), st.integers(1, 5), st.integers(8, 700))
+def test_fitted_videos_are_shown_from_end_to_end(num_frames, stride, max_frames):
+    found = sampling.fitted(num_frames, stride, max_frames)
+    frames, length = -(-num_frames // stride), found.shape[1]
+    assert found.dtype == np.int32 and length in sampling.LENGTHS and length <= max_frames
+    assert found[0, 0] == 0 and (np.diff(found, axis=1) >= 0).all()
+    if frames <= max_frames:
+        assert len(found) == 1 and found[0, -1] == num_frames - 1
+        allowed = [other for other in sampling.LENGTHS if other <= max_frames]
+        nearest = min(abs(np.log(other / frames)) for other in allowed)
+        assert abs(np.log(length / frames)) == pytest.approx(nearest)
+        assert frames < 28 or 0.8 <= length / frames <= 1.25 or length == allowed[-1]
+    else:
+        assert length == max(other for other in sampling.LENGTHS if other <= max_frames)
+        assert len(found) == -(-frames // length) and num_frames - found[-1, -1] <= stride
+        assert (np.diff(found, axis=1) == stride).all()
 
 
 @given(st.integers(1, 400), st.integers(1, 70), st.integers(0, 2**32))

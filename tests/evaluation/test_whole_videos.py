@@ -104,6 +104,38 @@ def test_the_answer_is_that_of_predict(even, tmp_path, capsys):
     np.testing.assert_allclose(found["logits"], logits, rtol=1e-4, atol=1e-5)
 
 
+def test_fitted_videos_are_those_of_predict(dataset, tmp_path, capsys):
+    """Of 1 to 45 frames, so one clip of 8 to 32, or two of 32 that cover a video of more than 36."""
+    spec = dataclasses.replace(SPEC, crop=16, sampling="fitted")
+    source = write_checkpoint(tmp_path / "weights", spec, labels=tuple(dataset.class_names))
+    config = load(dataset.path.parents[2], source)
+    results = evaluate_checkpoint(config, tmp_path / "w", which="init", dataset=dataset).results
+    assert "own protocol" not in capsys.readouterr().err
+    assert results["preprocessing"] == spec.to_dict()
+    assert (
+        "mean of softmax over the whole video as one clip of 8 to 32 frames, whichever of few lengths is nearest to "
+        "its own, spaced evenly from the first to the last (of more than 36 frames: the clips of 32 that cover it); "
+    ) in results["protocol"]
+    with np.load(tmp_path / "w" / "predictions.npz") as saved:
+        found = {name: saved[name] for name in ("logits", "clips")}
+
+    network = classifier.Classifier(*checkpoint.load_weights(source))
+    lengths = set()
+    for row, position in enumerate(dataset.subset("1", "test")):
+        video = dataset.videos[position]
+        scanned = video_clips.Scanned("x", video.num_frames, video.fps, (video.height, video.width), None)
+        indices = video_clips.plan(scanned, spec).indices
+        lengths.add(indices.shape)
+        pixels = np.zeros((*indices.shape, *dataset.canvas, 3), np.uint8)
+        for clip, frames in zip(pixels, indices, strict=True):
+            dataset.decode(int(position), frames.tolist(), clip)
+        size = np.tile(np.int32([video.height, video.width]), (len(pixels), 1))
+        logits = np.asarray(network(network.prepare(pixels, size)))
+        assert found["clips"][row] == len(indices)
+        np.testing.assert_allclose(found["logits"][row], logits.mean(axis=0), rtol=1e-4, atol=1e-5)
+    assert len(lengths) > 2 and (2, 32) in lengths
+
+
 def test_other_views_of_such_weights_are_announced(even, tmp_path, capsys):
     _, folder, source = even
     results = evaluate_checkpoint(load(folder, source, "clip.frames=4"), tmp_path / "w", which="init").results

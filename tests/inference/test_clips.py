@@ -1,17 +1,23 @@
 """Which frames of a file make a clip, how they are read, and which files are meant."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from fake_videos import SPEC, write_video
 from paths import REAL
 
 from r23d_jax import errors
-from r23d_jax.data import sampling
+from r23d_jax.data import sampling, views
 from r23d_jax.data import video as videos
+from r23d_jax.data.dataset import VideoRecord
 from r23d_jax.inference import clips as video_clips
-from r23d_jax.inference import sources
+from r23d_jax.inference import protocol, sources
+from r23d_jax.transforms import spec as specs
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.viz import overlay
+from r23d_jax.weights.card import Card
 
 EDGE = REAL / "clips" / "edge"
 
@@ -52,6 +58,62 @@ def test_plan_of_whole_videos():
     assert set(longer.ravel()) == set(range(15))  # nothing of a whole video is left out
     at_half_rate = Preprocessing(resize=8, crop=8, frames=0, max_frames=6, fps=5.0)
     assert video_clips.plan(scanned(9), at_half_rate, "dense").indices.tolist() == [[0, 2, 4, 6]]
+
+
+RATES = [(None, 1, 64), (25.0, 1, 64), (12.5, 1, 40), (30.0, 2, 20), (4.0, 1, 20)]
+
+
+@pytest.mark.parametrize("fps, stride, max_frames", RATES)
+def test_fitted_clips_of_a_file_are_those_of_a_built_set(fps, stride, max_frames):
+    """Of constant and of varying rate, and as many shapes as there are lengths."""
+    rng = np.random.default_rng(0)
+    constant = [(count, rate, None) for count in (1, 2, 7, 30, 31, 64, 65, 200) for rate in (25.0, 30_000 / 1001)]
+    varying = [(count, np.cumsum(rng.choice([0.02, 0.04, 0.3], count)) - 0.02) for count in (3, 29, 64, 150)]
+    varying = [(count, (count - 1) / (times[-1] - times[0]), times - times[0]) for count, times in varying]
+    records = [
+        VideoRecord(f"v{place}", 0, count, 4, 4, {}, fps=rate, times=times)
+        for place, (count, rate, times) in enumerate(constant + varying)
+    ]
+    options = {"stride": stride, "fps": fps, "max_frames": max_frames}
+    spec = Preprocessing(resize=8, crop=8, frames=0, sampling="fitted", **options)
+    positions = np.arange(len(records))[::-1]
+    listed = views.plans(SimpleNamespace(videos=records), positions, frames=16, views="fitted", **options)
+    lengths = [one.indices.shape[1] for one in listed]
+    assert sorted(set(lengths)) == lengths and set(lengths) <= set(sampling.LENGTHS) and len(lengths) > 1
+    for place, position in enumerate(positions):
+        video = records[position]
+        file = video_clips.Scanned("x", video.num_frames, video.fps, (4, 4), None, frame_times=video.times)
+        of_file = video_clips.plan(file, spec).indices
+        (of_set,) = [one.indices[one.video == place] for one in listed if (one.video == place).any()]
+        np.testing.assert_array_equal(of_file, of_set)
+        np.testing.assert_array_equal(of_file, video_clips.plan(file, spec, "fitted").indices)
+        axis = sampling.axis(video, fps)
+        np.testing.assert_array_equal(of_file, axis[sampling.fitted(len(axis), stride, max_frames)])
+
+
+def test_windows_of_fitted_clips():
+    spec = Preprocessing(resize=8, crop=8, frames=0, max_frames=32, sampling="fitted")
+    plan = video_clips.sliding(scanned(100), spec, window=3.0, step=2.0)  # 30 frames each, played as 32
+    assert plan.indices.shape == (5, 32) and [rows.tolist() for _, _, rows in plan.windows] == [[0], [1], [2], [3], [4]]
+    assert (plan.indices[:, 0].tolist(), plan.indices[:, -1].tolist()) == ([0, 20, 40, 60, 70], [29, 49, 69, 89, 99])
+
+
+def test_a_card_of_whole_videos_says_how_they_are_taken():
+    spec = Preprocessing(resize=8, crop=8, frames=0, max_frames=100, fps=10.0, sampling="fitted")
+    card = Card("r3d_18", {"num_classes": 3}, (), spec)
+    assert "one clip of 8 to 96 frames, whichever of few lengths" in protocol.describe(card, None, "float32")
+    assert "(of more than 100 frames: the clips of 96 that cover it) at 10 frames/s" in protocol.describe(
+        card, "fitted", "float32"
+    )
+    assert "as many as cover it 100-frame clips" in protocol.describe(card, "dense", "float32")
+    assert "all frames of stride 1 at 10 frames/s, fitted to one of few lengths" in specs.describe(spec)
+    with pytest.raises(ValueError, match="sampling cannot be what it says"):
+        Card.from_dict(dataclasses.replace(card, preprocessing=dataclasses.replace(spec, frames=16)).to_dict())
+    with pytest.raises(ValueError, match="stride and max_frames cannot be what it says"):
+        Card.from_dict(dataclasses.replace(card, preprocessing=dataclasses.replace(spec, max_frames=7)).to_dict())
+    for fitting in (spec, dataclasses.replace(spec, max_frames=8)):
+        fields = dataclasses.replace(card, preprocessing=fitting).to_dict()
+        assert Card.from_dict(fields).preprocessing == fitting and fitting.views == "fitted"
 
 
 def test_sliding_windows_share_clips_and_end_with_the_video():

@@ -94,6 +94,24 @@ def test_weights_for_whole_videos_train_on_clips_of_the_networks_length_and_are_
     assert clip_values.evaluated(load("arch=i3d", "clip.sampling=linspace"), whole)[1] == "linspace"
 
 
+def test_weights_for_fitted_videos_train_on_dense_clips_and_are_evaluated_fitted():
+    fitted = dataclasses.replace(CARD, frames=0, max_frames=96, sampling="fitted")
+    config, lines = clip_values.resolve(load("arch=i3d"), "rgb", None, fitted)
+    assert (config.clip.frames, config.clip.sampling, config.eval.views) == (64, "dense", "dense")
+    assert lines[-2:] == [
+        "clips of 64 frames, the network's own: these weights were trained for whole videos",
+        "clip.sampling=dense: these weights say fitted, which is for evaluation",
+    ]
+    for trained_here in (False, True):
+        spec, views, lines = clip_values.evaluated(load("arch=i3d"), fitted, trained_here)
+        assert views == "fitted" and lines == []
+        assert spec == dataclasses.replace(fitted, frames=64, sampling="dense")
+    assert clip_values.evaluated(load("arch=i3d", "eval.views=whole"), fitted)[1] == "whole"
+    spec, views, lines = clip_values.evaluated(load("arch=i3d", "clip.frames=16"), fitted)
+    assert (views, spec.frames, spec.sampling) == ("dense", 16, "dense")
+    assert clip_values.evaluated(load("arch=i3d", "clip.sampling=linspace"), fitted)[1] == "linspace"
+
+
 def test_of_a_checkpoint_that_was_trained_here_the_card_decides():
     spec, views, lines = clip_values.evaluated(load("clip.frames=8", "clip.stride=2", "clip.fps=0"), CARD, True)
     assert spec == CARD and views == "dense"

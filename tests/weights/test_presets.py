@@ -64,6 +64,7 @@ def test_some_fields_from_a_file_and_the_others_as_the_family_says(weights, tmp_
         ('{"std": 3}', "mine.json: .*std=3: must be a list, one number a channel"),
         ('{"crop": 224, "resize": 128}', "crop and resize cannot be what it says"),
         ('{"frames": 0, "sampling": "linspace"}', "sampling cannot be what it says"),
+        ('{"sampling": "fitted"}', "sampling cannot be what it says"),
     ],
 )
 def test_a_bad_file_is_one_line_and_nothing_is_written(weights, tmp_path, content, message):
