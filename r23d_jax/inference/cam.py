@@ -1,13 +1,15 @@
-"""Class activation maps over space and time, for every network of this package.
+"""Class activation maps over space and time, for every network that is linear on an average of a map.
 
-Every network ends in a linear head `fc` over an average of its last feature map. `features(video)` returns that map,
-`[B, T', H', W', D]`, as its last entry before the average, `pool`. Applying the head at every position before
-averaging gives the map of each class, in logits; its average plus the head's bias is the class's logit (B. Zhou et
-al., "Learning Deep Features for Discriminative Localization", CVPR 2016).
+Such a network ends in a linear classifier `fc` over an average of its last feature map, or of that of a linear
+`models.head.Head`. `features(video)` returns the map, `[B, T', H', W', D]`, as its last entry before the average,
+`pool`. Applying the classifier at every position before averaging gives the map of each class, in logits; its average
+plus the bias is the class's logit (B. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR
+2016).
 
 A network needs `features`, `fc.kernel` `[D, classes]` and `fc.bias`. The first position of the map is assumed to lie
 at the input's first frame and pixel, which holds for padding by half the kernel; any other network has an attribute
-`map_offset` with the position in frames and pixels (time, height, width).
+`map_offset` with the position in frames and pixels (time, height, width), None along an axis on which the map lies
+symmetrically over the input, as the mean of a clip's and its mirror image's does.
 """
 
 import dataclasses
@@ -22,6 +24,8 @@ from r23d_jax.errors import UserError
 from r23d_jax.models.functional import Functional, Weights, weights_of
 from r23d_jax.models.ops import hardware
 
+Offset = tuple[float | None, float | None, float | None]
+
 # Luminance rises with the value, so the colours are readable in greyscale and with any colour vision.
 _HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
 
@@ -35,7 +39,7 @@ class Activation:
       features: float32 [B, T', H', W', D], the last feature map.
       weights: float32 [T'], the weight of each time step in the average; 1/T' except in I3D.
       kernel, bias: of the head, float32 [D, classes] and [classes].
-      offset: input frame and pixel (time, height, width) at the map's first position.
+      offset: input frame and pixel (time, height, width) at the map's first position, None for a symmetric axis.
     """
 
     logits: np.ndarray
@@ -43,7 +47,7 @@ class Activation:
     weights: np.ndarray
     kernel: np.ndarray
     bias: np.ndarray
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    offset: Offset = (0.0, 0.0, 0.0)
 
     def maps(self, classes: np.ndarray, relative: bool = False) -> np.ndarray:
         """Returns the maps of some classes, in logits.
@@ -69,9 +73,17 @@ class ActivationMapper:
 
     Args:
       model: from `models.create`, with weights.
+
+    Raises:
+      UserError: its classifier is not linear on an average of a map.
     """
 
     def __init__(self, model: nnx.Module):
+        head = getattr(model, "head", None)
+        if head is not None and head.spec.kind != "linear":
+            raise UserError(
+                f"class activation maps are of linear heads, and this network's is of kind {head.spec.kind}"
+            )
         params, stats = weights_of(model)
         if "fc.kernel" not in params or params["fc.kernel"].ndim != 2:
             raise UserError(f"{type(model).__name__}: class activation maps need a linear head at `fc`")
@@ -111,15 +123,13 @@ def time_weights(features: np.ndarray, pool: np.ndarray) -> np.ndarray:
     """
     steps = features.shape[1]
     even = np.full(steps, 1 / steps)
-    rows = features.astype(np.float64).mean(axis=(2, 3)).transpose(0, 2, 1).reshape(-1, steps)
+    rows = features.mean(axis=(2, 3), dtype=np.float64).transpose(0, 2, 1).reshape(-1, steps)
     if np.allclose(rows @ even, pool.reshape(-1), rtol=1e-4, atol=1e-5):
         return even.astype(np.float32)
     return np.linalg.lstsq(rows, pool.reshape(-1).astype(np.float64), rcond=1e-6)[0].astype(np.float32)
 
 
-def upsample(
-    maps: np.ndarray, frames: int, height: int, width: int, offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
-) -> np.ndarray:
+def upsample(maps: np.ndarray, frames: int, height: int, width: int, offset: Offset = (0.0, 0.0, 0.0)) -> np.ndarray:
     """Interpolates maps linearly to the size of the clip, constant beyond the outermost positions.
 
     Networks shrink by powers of two: position i of a map is centred at input pixel `offset + i * 2**n`. Stretching
@@ -169,8 +179,10 @@ def overlay(frames: np.ndarray, heat: np.ndarray, strength: float = 0.7) -> np.n
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def _interpolation(positions: int, size: int, offset: float) -> np.ndarray:
+def _interpolation(positions: int, size: int, offset: float | None) -> np.ndarray:
     """Returns the [size, positions] matrix of linear interpolation along one axis."""
     step = 2 ** int(np.ceil(np.log2(size / positions))) if positions < size else 1
+    if offset is None:
+        offset = (size - 1 - (positions - 1) * step) / 2
     place = np.clip((np.arange(size) - offset) / step, 0, positions - 1)
     return np.clip(1 - np.abs(place[:, None] - np.arange(positions)), 0, None).astype(np.float32)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from r23d_jax.errors import UserError
-from r23d_jax.models import i3d, resnet  # noqa: F401  # the families: they register their networks
+from r23d_jax.models import head as heads
+from r23d_jax.models import i3d, resnet, several  # noqa: F401  # the families: they register their networks
 from r23d_jax.models.registry import Architecture, aliases, canonical, get, names, register
 from r23d_jax.models.resnet import SPECS
 from r23d_jax.models.structure import assign, flatten
@@ -57,6 +58,7 @@ def create(
     dtype: jnp.dtype = jnp.float32,
     bn_epsilon: float | None = None,
     width: int = 64,
+    head: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nnx.Module:
     """Creates a network by name, with fresh weights and in training mode.
@@ -71,6 +73,7 @@ def create(
       dtype: to compute in; parameters and batch statistics stay float32.
       bn_epsilon: BatchNorm epsilon, by default the network's own; VMZ's weights need 1e-3.
       width: channels of the first stage, 64 in every published network; all others scale with it.
+      head: JSON values of a `head.HeadSpec`, on which the classifier is then; None for the average of the last map.
       options: further arguments of the network (`get(name).options`), None for the published value. `layers` of a
         ResNet is the number of blocks in each of its four stages.
 
@@ -96,7 +99,7 @@ def create(
             raise UserError(f"{name}: {key}={value}: give {architecture.options[key].values}")
     if architecture.fixed_frames:
         options["frames"] = frames
-    return architecture.create(
+    model = architecture.create(
         num_classes,
         rngs=rngs,
         in_channels=in_channels,
@@ -105,6 +108,9 @@ def create(
         bn_epsilon=architecture.epsilon if bn_epsilon is None else bn_epsilon,
         **options,
     )
+    if head is not None:
+        heads.attach(model, heads.HeadSpec.from_dict(head), num_classes, rngs)
+    return model
 
 
 def _frozen(value: Any) -> Any:

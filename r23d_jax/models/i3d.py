@@ -115,8 +115,8 @@ class Mixed(nnx.Module):
 class I3D(nnx.Module):
     """I3D for clips of at least 1 frame and 32x32 pixels.
 
-    Features are averaged over space, then over windows of two time steps, then over the windows. At 224x224 and 9 or
-    more frames this equals DeepMind's 2x7x7 pool; other sizes work as well.
+    Without a `head.Head`, features are averaged over space, then over windows of two time steps, then over the windows.
+    At 224x224 and 9 or more frames this equals DeepMind's 2x7x7 pool; other sizes work as well.
 
     Args:
       num_classes: classes of the linear head.
@@ -131,6 +131,14 @@ class I3D(nnx.Module):
     # For class activation maps: input frame and pixel at the centre of the last map's first position, for sizes that
     # halve evenly. Sum over layers of (half the window minus the padding before) times the stride of the layer's input.
     map_offset = (5.0, 23.0, 23.0)
+    # The same for the maps from each of these stages on.
+    _OFFSETS = {
+        "Conv3d_1a_7x7": (1.0, 1.0, 1.0),
+        "MaxPool3d_2a_3x3": (1.0, 3.0, 3.0),
+        "MaxPool3d_3a_3x3": (1.0, 7.0, 7.0),
+        "MaxPool3d_4a_3x3": (3.0, 15.0, 15.0),
+        "MaxPool3d_5a_2x2": map_offset,
+    }
 
     def __init__(
         self,
@@ -152,10 +160,14 @@ class I3D(nnx.Module):
         self.Conv3d_2b_1x1 = Unit(width, width, (1, 1, 1), **options)
         self.Conv3d_2c_3x3 = Unit(width, 3 * width, (3, 3, 3), **options)
         channels = 3 * width
+        widths_of = {"Conv3d_1a_7x7": width, "Conv3d_2b_1x1": width, "Conv3d_2c_3x3": channels}
         for name, published in _MIXED.items():
             widths = [max(1, channels_of * width // 64) for channels_of in published]
             setattr(self, name, Mixed(channels, widths, **options))
             channels = widths[0] + widths[2] + widths[4] + widths[5]
+            widths_of[name] = channels
+        self.widths = tuple(widths_of.items())  # no dict, since a network's structure has to be hashable
+        self.head = None
         self.fc = Linear(channels, num_classes, rngs=rngs)
         # Last, so that the initial weights do not depend on dropout.
         self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout > 0 else None)
@@ -170,19 +182,33 @@ class I3D(nnx.Module):
         Returns:
           float32 `[B, num_classes]`.
         """
-        windows = _time_windows(self._endpoints(video)["Mixed_5c"])
+        if self.head is None:
+            windows = _time_windows(self._endpoints(video)["Mixed_5c"])
+        else:
+            windows = self.head.pool(self._endpoints, video)[:, None]
         if not self.deterministic and self.dropout > 0:
             key = self.dropout_rngs() if rngs is None else rngs.dropout()
             windows = dropout(windows, self.dropout, key)
         with jax.named_scope("fc"):
-            return self.fc(jnp.mean(windows, axis=1))  # equals averaging the logits, since the head is linear
+            return self.fc(jnp.mean(windows, axis=1))  # equals averaging the logits, since the classifier is linear
 
     def features(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
         """Returns DeepMind's endpoints as `[B, T', H', W', C']`, and `pool`, float32 `[B, D]`."""
         del rngs  # dropout comes after the features
+        if self.head is not None:
+            return self.head(self._endpoints, video)
         outputs = self._endpoints(video)
         outputs["pool"] = jnp.mean(_time_windows(outputs["Mixed_5c"]), axis=1)
         return outputs
+
+    def channels(self) -> dict[str, int]:
+        """Returns the channels of the stages with weights, by name, in order of depth."""
+        return dict(self.widths)
+
+    def offset_of(self, stage: str) -> tuple[float, float, float]:
+        """Returns what `map_offset` is for the map of a stage."""
+        depth = _ORDER.index(stage)
+        return next(at for name, at in reversed(self._OFFSETS.items()) if _ORDER.index(name) <= depth)
 
     def _endpoints(self, video: jax.Array) -> dict[str, jax.Array]:
         check_clips(video, self.in_channels)

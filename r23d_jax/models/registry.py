@@ -57,7 +57,9 @@ class Architecture:
     """A network.
 
     The module that `create` returns has a method `features(video, rngs=None)`, which returns the outputs of its stages
-    in order of depth and their average `pool`, and as its last module a linear head `fc` on `pool`.
+    in order of depth and their average `pool`, and as its last module a linear head `fc` on `pool`. To take a
+    `head.Head` it also has an attribute `head` before `fc`, None without one, and methods `channels()`, the channels of
+    its stages by name in order of depth, and `offset_of(stage)`, the input position of a stage's first output.
 
     Attributes:
       name: as in `models.create`, configs and cards.
@@ -75,6 +77,7 @@ class Architecture:
       fixed_frames: whether the network is built for clips of exactly `frames` frames.
       epsilon: default of every batch normalisation.
       aliases: other names of the same network -> their titles.
+      listed: whether `names` has it: not what is made of other networks and cannot be created by its name alone.
       preprocessing: "rgb" or "flow" -> the preprocessing with which a network is trained from nothing, as in its paper;
         weights bring their own.
     """
@@ -91,6 +94,7 @@ class Architecture:
     fixed_frames: bool = False
     epsilon: float = 1e-5
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    listed: bool = True
     preprocessing: Mapping[str, Preprocessing] = dataclasses.field(
         default_factory=lambda: preprocessing((128, 171), 112, 16, **KINETICS)
     )
@@ -112,14 +116,14 @@ def register(*architectures: Architecture) -> None:
     """Adds networks; raises a `ValueError` if a name is taken."""
     for architecture in architectures:
         for name in (architecture.name, *architecture.aliases):
-            if name in names():
+            if name in names() or name in _architectures:
                 raise ValueError(f"two networks called {name}")
         _architectures[architecture.name] = architecture
 
 
 def names() -> tuple[str, ...]:
     """Returns all names, sorted and including aliases."""
-    return tuple(sorted([*_architectures, *aliases()]))
+    return tuple(sorted([*(name for name, found in _architectures.items() if found.listed), *aliases()]))
 
 
 def aliases() -> dict[str, str]:

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ class Summary:
       stages: in order of depth, the classifier last.
       parameters: number of trainable values.
       macs: multiply-adds of convolutions and matmuls in the forward pass of one clip.
-      features: size of the pooled feature vector.
+      features: size of the vector that the classifier sees.
     """
 
     name: str
@@ -50,33 +51,35 @@ def summarize(
     size: int = 112,
     in_channels: int = 3,
     width: int = 64,
+    head: Mapping[str, Any] | None = None,
 ) -> Summary:
-    """Summarises a network for one `frames x size x size` clip."""
-    model = nnx.eval_shape(
-        lambda: models.create(name, num_classes, rngs=nnx.Rngs(0), frames=frames, in_channels=in_channels, width=width)
-    )
+    """Summarises a network for one `frames x size x size` clip; arguments as in `models.create`."""
+    options = {"frames": frames, "in_channels": in_channels, "width": width, "head": head}
+    model = nnx.eval_shape(lambda: models.create(name, num_classes, rngs=nnx.Rngs(0), **options))
     model.eval()
     graphdef, state = nnx.split(model)
     video = jax.ShapeDtypeStruct((1, frames, size, size, in_channels), jnp.float32)
 
     shapes = {}  # filled during tracing, because a returned dict would be sorted
 
-    def forward(state, video):
-        model = nnx.merge(graphdef, state)
-        outputs = model.features(video)
+    def features(state, video):
+        outputs = nnx.merge(graphdef, state).features(video)
         shapes.update((stage, output.shape[1:]) for stage, output in outputs.items())
-        with jax.named_scope("fc"):
-            return model.fc(outputs["pool"])
+
+    def forward(state, video):
+        return nnx.merge(graphdef, state)(video)
 
     # The native formulation has one operation for every convolution.
     with hardware.use(hardware.Policy()):
-        traced = jax.make_jaxpr(forward)(state, video)
+        jax.eval_shape(features, state, video)
+        traced = jax.make_jaxpr(forward)(state, video)  # apart, without the maps that a head makes for features only
     macs = Counter()
     for scope, count in _macs(traced.jaxpr):
         macs[scope] += count
     parameters = Counter()
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        parameters[str(path[0])] += math.prod(variable.shape)
+        top = str(path[0])
+        parameters["pool" if top == "head" else top] += math.prod(variable.shape)  # a head is what makes `pool`
 
     rest = [part for part in parameters if part not in shapes]  # the classifier
     stages = [

@@ -7,6 +7,7 @@ Coding", 2019 (the 2D-3D networks).
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import jax
@@ -208,6 +209,7 @@ class VideoResNet(nnx.Module):
             setattr(self, stage, Sequential(*blocks))
             widths.append(channels)
         self.widths = tuple(widths)
+        self.head = None
         self.fc = Linear(channels, num_classes, rngs=rngs)
         # Last, so that the initial weights do not depend on dropout.
         self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout > 0 else None)
@@ -223,7 +225,8 @@ class VideoResNet(nnx.Module):
           float32 `[B, num_classes]`.
         """
         key = self._dropout_key(rngs)
-        pooled = self._features(video, None if self.spec.head_dropout else key)["pool"]
+        stages_of = functools.partial(self._stages, key=None if self.spec.head_dropout else key)
+        pooled = _average(stages_of(video)) if self.head is None else self.head.pool(stages_of, video)
         if self.spec.head_dropout:
             pooled = dropout(pooled, self.dropout, key)
         with jax.named_scope("fc"):
@@ -231,11 +234,24 @@ class VideoResNet(nnx.Module):
 
     def features(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
         """Returns `stem` and `layer1` to `layer4` as `[B, T', H', W', C']`, and `pool`, float32 `[B, D]`."""
-        return self._features(video, None if self.spec.head_dropout else self._dropout_key(rngs))
+        stages_of = functools.partial(self._stages, key=None if self.spec.head_dropout else self._dropout_key(rngs))
+        if self.head is not None:
+            return self.head(stages_of, video)
+        outputs = stages_of(video)
+        return {**outputs, "pool": _average(outputs)}
 
-    def _features(self, video: jax.Array, key: jax.Array | None) -> dict[str, jax.Array]:
+    def channels(self) -> dict[str, int]:
+        """Returns the channels of the stages, by name, in order of depth."""
+        return dict(zip(("stem", *STAGES), self.widths, strict=True))
+
+    def offset_of(self, stage: str) -> tuple[float, float, float]:
+        """Returns the input position of a stage's first output: every window is padded by half of its size."""
+        del stage
+        return (0.0, 0.0, 0.0)
+
+    def _stages(self, video: jax.Array, key: jax.Array | None) -> dict[str, jax.Array]:
         self._check(video)
-        outputs, widths = {}, dict(zip(("stem", *STAGES), self.widths, strict=True))
+        outputs, widths = {}, self.channels()
         with jax.named_scope("stem"):
             x = video.astype(self.dtype)
             if self.spec.stem != "frames" and self.spec.stem_pool is None:
@@ -252,7 +268,6 @@ class VideoResNet(nnx.Module):
                         x = dropout(x, self.dropout, jax.random.fold_in(key, block_number))
                     block_number += 1
             outputs[stage] = one_by_one(x, widths[stage])
-        outputs["pool"] = jnp.mean(outputs[STAGES[-1]].astype(jnp.float32), axis=(1, 2, 3))
         return outputs
 
     def _dropout_key(self, rngs: nnx.Rngs | None) -> jax.Array | None:
@@ -267,6 +282,10 @@ class VideoResNet(nnx.Module):
                 f"clips of {video.shape[1]} frames: this network's first convolution spans exactly "
                 f"{self.frames}; create it with frames={video.shape[1]}"
             )
+
+
+def _average(outputs: dict[str, jax.Array]) -> jax.Array:
+    return jnp.mean(outputs[STAGES[-1]].astype(jnp.float32), axis=(1, 2, 3))
 
 
 def _stem(make: _Make, inputs: int, width: int, frames: int) -> Sequential:

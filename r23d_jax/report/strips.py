@@ -9,10 +9,9 @@ import jax
 import numpy as np
 import simplejpeg
 
-from r23d_jax import models
 from r23d_jax.data import loader, records
 from r23d_jax.data.dataset import Dataset
-from r23d_jax.data.views import eval_views
+from r23d_jax.data.views import Views, plans
 from r23d_jax.errors import UserError
 from r23d_jax.evaluation.metrics import softmax
 from r23d_jax.inference import cam
@@ -20,7 +19,7 @@ from r23d_jax.report.run import Run
 from r23d_jax.transforms import clip as clip_transforms
 from r23d_jax.transforms.spec import Preprocessing
 from r23d_jax.viz import sheet
-from r23d_jax.weights import checkpoint
+from r23d_jax.weights import checkpoint, loading
 from r23d_jax.weights.card import Card
 
 FRAMES = 8
@@ -81,37 +80,46 @@ def collect(run: Run, dataset: Dataset, weights: tuple[Mapping[str, Any], Card],
       rows: int, of the predictions.
 
     Raises:
-      UserError: another data set, or a video that is not in it.
+      UserError: another data set, a video that is not in it, or a network without activation maps.
     """
     known = run.results.get("dataset_fingerprint", dataset.fingerprint)
     if dataset.fingerprint != known:
         raise UserError(f"{dataset.full_name} as it is now is another build than the one that was evaluated")
+    flat, card = weights
+    flat = {name: np.asarray(jax.device_get(value)) for name, value in flat.items()}
+    network = cam.ActivationMapper(loading.build(card, flat))
     place = {video.name: position for position, video in enumerate(dataset.videos)}
     missing = [name for name in run.scores.names[rows] if name not in place]
     if missing:
         raise UserError(f"{dataset.full_name}: has no video {missing[0]}")
-    flat, card = weights
     positions = np.array([place[name] for name in run.scores.names[rows]], np.int64)
     clips = _clips(dataset, positions, card.preprocessing)
-    model = models.from_card(card)
-    models.assign(model, {name: np.asarray(jax.device_get(value)) for name, value in flat.items()})
-    network = cam.ActivationMapper(model)
     drawn = [_draw(run, row, network, clip, card.preprocessing) for row, clip in zip(rows, clips, strict=True)]
     return _encode(drawn)
 
 
 def _clips(dataset: Dataset, positions: np.ndarray, spec: Preprocessing) -> list[np.ndarray]:
     """The network's input [T, H, W, C] for each video, made by the evaluation's own code."""
-    frames = spec.frames or 64  # of a whole video, enough to look at
-    views = 1 if spec.sampling == "dense" else spec.sampling
-    plan = eval_views(dataset, positions, frames=frames, stride=spec.stride, fps=spec.fps, views=views, crops=1)
-    stream = loader.eval_batches(dataset, plan, batch_size=1, process_index=0, process_count=1, threads=0, prefetch=2)
-    transform = jax.jit(clip_transforms.eval_transform(spec, 1, "float32"))
     clips: dict[int, np.ndarray] = {}
-    for batch in stream:
-        video = np.asarray(transform(batch["frames"], batch["size"], batch["crop"]))
-        clips |= {int(plan.video[i]): video[n] for n, i in enumerate(batch["index"]) if i >= 0}
+    transform = jax.jit(clip_transforms.eval_transform(spec, 1, "float32"))
+    for plan in _plans(dataset, positions, spec):
+        stream = loader.eval_batches(
+            dataset, plan, batch_size=1, process_index=0, process_count=1, threads=0, prefetch=2
+        )
+        middle = np.bincount(plan.video)[plan.video] // 2 == plan.view
+        for batch in stream:
+            video = np.asarray(transform(batch["frames"], batch["size"], batch["crop"]))
+            clips |= {int(plan.video[i]): video[n] for n, i in enumerate(batch["index"]) if i >= 0 and middle[i]}
     return [clips[n] for n in range(len(positions))]
+
+
+def _plans(dataset: Dataset, positions: np.ndarray, spec: Preprocessing) -> list[Views]:
+    """The middle clip of each video, or, of whole videos in few lengths, all of its clips."""
+    views = 1 if spec.sampling == "dense" else spec.sampling
+    frames = spec.frames or 64  # of a whole video, enough to look at
+    return plans(
+        dataset, positions, frames=frames, stride=spec.stride, fps=spec.fps, max_frames=spec.max_frames, views=views
+    )
 
 
 def _draw(

@@ -81,15 +81,17 @@ def schedule(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> Sc
 def kind(name: str, names: Iterable[str]) -> str:
     """Returns the kind of parameter `name`: "kernel", "norm" (BatchNorm's scale and bias) or "bias" (of other layers).
 
+    Of an attentive head, queries are kernels and what is added for their positions are biases.
+
     Raises:
       ValueError: the parameter is of no known kind.
     """
     owner, _, leaf = name.rpartition(".")
-    if leaf == "kernel":
+    if leaf in ("kernel", "query"):
         return "kernel"
     if leaf == "scale" or (leaf == "bias" and f"{owner}.scale" in names):
         return "norm"
-    if leaf == "bias":
+    if leaf in ("bias", "position"):
         return "bias"
     raise ValueError(f"parameter {name}: neither kernel, scale nor bias")
 

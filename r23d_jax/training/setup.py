@@ -15,9 +15,12 @@ from ml_collections import ConfigDict
 from r23d_jax import models
 from r23d_jax.data import loader
 from r23d_jax.data.dataset import Dataset
+from r23d_jax.errors import UserError
 from r23d_jax.models.functional import Functional, Weights, weights_of
+from r23d_jax.models.head import HeadSpec
 from r23d_jax.models.ops import hardware
 from r23d_jax.models.structure import freeze_batch_norm, stage_names
+from r23d_jax.runtime.addresses import public_name
 from r23d_jax.runtime.mesh import replicated
 from r23d_jax.training import losses, optim
 from r23d_jax.training.step import TrainState, init_state, make_train_step
@@ -43,9 +46,13 @@ def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: 
     Args:
       config: reads clip.frames and model; filled in by `weights.clip_values.resolve`.
       classes, in_channels: of the data set.
-      origin: card of the initial weights; its BatchNorm epsilon is the default.
+      origin: card of the initial weights, or of a resumed run's checkpoint; its head and its BatchNorm epsilon are the
+        default.
+
+    Raises:
+      UserError: the network cannot be trained.
     """
-    return {
+    arguments = {
         "num_classes": classes,
         "frames": config.clip.frames,
         "in_channels": in_channels,
@@ -53,8 +60,16 @@ def model_arguments(config: ConfigDict, classes: int, in_channels: int, origin: 
         "width": config.model.width,
         "layers": list(config.model.layers) or None,
         "bn_epsilon": config.model.bn_epsilon or (origin.bn_epsilon if origin else None),
+        **({"head": origin.model["head"]} if origin and origin.model.get("head") else {}),
         **config.model.arguments,
     }
+    head = arguments.get("head")
+    if head is not None and HeadSpec.from_dict(head).kind == "neighbours":
+        raise UserError(
+            f"init_from {public_name(config.init_from)}: its classifier counts votes of the training clips it was made "
+            "from, which cannot be trained further; start from the weights below it, or from a probe with a linear head"
+        )
+    return arguments
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from flax import nnx
 from r23d_jax import models
 from r23d_jax.errors import UserError
 from r23d_jax.models.registry import Shapes
-from r23d_jax.models.structure import dotted
+from r23d_jax.models.structure import dotted, flat_values
 
 
 def recognise(shapes: Shapes, candidates: Sequence[str], origin: str) -> str:
@@ -68,13 +68,20 @@ def check(arch: str, model: nnx.Module, values: Mapping[str, np.ndarray]) -> Non
 
 
 def fill(model: nnx.Module, values: Mapping[str, object]) -> nnx.Module:
-    """Returns an abstract network with these values, in evaluation mode."""
+    """Returns an abstract network with these values, in evaluation mode; streams of random numbers begin at key 0."""
+    import jax
     import jax.numpy as jnp
 
     graph, state = nnx.split(model)
-    filled = [
-        (path, variable.replace(jnp.asarray(values[dotted(path)]))) for path, variable in nnx.to_flat_state(state)
-    ]
+    leaves = flat_values(state)
+
+    def value_of(name):
+        if name in values:
+            return jnp.asarray(values[name])
+        is_key = jnp.issubdtype(leaves[name].dtype, jax.dtypes.prng_key)
+        return jax.random.key(0) if is_key else jnp.zeros(leaves[name].shape, leaves[name].dtype)
+
+    filled = [(path, variable.replace(value_of(dotted(path)))) for path, variable in nnx.to_flat_state(state)]
     model = nnx.merge(graph, nnx.from_flat_state(filled))
     model.eval()
     return model

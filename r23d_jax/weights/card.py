@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from r23d_jax import models
-from r23d_jax.data.sampling import SAMPLINGS
+from r23d_jax.data.sampling import LENGTHS, SAMPLINGS
 from r23d_jax.errors import UserError
+from r23d_jax.models.head import HeadSpec
 from r23d_jax.runtime.files import read_json
 from r23d_jax.transforms.spec import Preprocessing
 
@@ -28,8 +29,8 @@ class Card:
 
     Attributes:
       arch: a name of `models.NAMES`.
-      model: further arguments of `models.create`: num_classes, frames, in_channels, dropout, and the network's options
-        (width and layers of a ResNet) if they differ from the published ones.
+      model: further arguments of `models.create`: num_classes, frames, in_channels, dropout, `head` if it is not the
+        network's own, and the network's options (width and layers of a ResNet) if they differ from the published ones.
       labels: class names in the order of the logits; empty if the source has none.
       preprocessing: as in training; used for prediction and evaluation.
       bn_epsilon: epsilon of every batch normalisation.
@@ -80,6 +81,7 @@ _ARGUMENTS = {
     "in_channels": lambda value: _whole(_SIDES, value),
     "dropout": lambda value: _number(value) and 0 <= value < 1,
     "bn_epsilon": lambda value: value is None or _positive(value),
+    "head": lambda value: value is None or bool(HeadSpec.from_dict(value)),  # raises and says what is wrong
 }
 
 
@@ -88,7 +90,7 @@ def _check(card: Card) -> None:
 
     Raises:
       ValueError: a value is of the wrong type or out of range; the message names it.
-      UserError: there is no such network.
+      UserError: there is no such network, or no such head.
     """
     spec, model = card.preprocessing, card.model
     stored = card.source.get("stored") if isinstance(card.source, dict) else None
@@ -102,11 +104,12 @@ def _check(card: Card) -> None:
         "source.stored": stored not in (None, "native") and not _size(stored),
         "crop": spec.crop is not None and not _whole(_SIDES, spec.crop),
         "frames": not _whole(range(1 << 14), spec.frames),
-        "stride and max_frames": not _whole(_SIDES, spec.stride, spec.max_frames),
+        "stride and max_frames": not _whole(_SIDES, spec.stride, spec.max_frames)
+        or (spec.sampling == "fitted" and spec.max_frames < LENGTHS[0]),
         "fps": spec.fps is not None and not _positive(spec.fps, below=1e4),
         "mean": not all(_number(value) and abs(value) < 1e6 for value in spec.mean),
         "std": not (spec.std and len(spec.std) == len(spec.mean) and _positive(*spec.std)),
-        "sampling": spec.sampling not in SAMPLINGS or (spec.sampling != "dense" and not spec.frames),
+        "sampling": spec.sampling not in (SAMPLINGS if spec.frames else ("dense", "fitted")),
         "crop and resize": _whole(_SIDES, spec.crop) and _size(spec.resize) and spec.crop > spec.short_side,
         "channels": spec.channels not in ("rgb", "flow"),
         "flow": not isinstance(spec.flow, str if spec.channels == "flow" else type(None)),

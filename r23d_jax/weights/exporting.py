@@ -25,10 +25,16 @@ def to_state_dict(values: Mapping[str, np.ndarray], card: Card) -> tuple[dict[st
       The state dict as contiguous arrays, and notes for the user.
 
     Raises:
-      UserError: tensors have no name in the family; the message lists them.
+      UserError: tensors have no name in the family, which are listed, or the family's network has no such head.
     """
     family = families.writer(models.canonical(card.arch))
     table, project, usual = family.table(values), family.naming.project, family.naming.epsilon
+    if card.model.get("head"):
+        raise UserError(
+            f"{card.arch}: cannot be written with the names of {project}, whose network classifies the average of its "
+            f"last map, and this one has a {card.model['head'].get('kind', 'linear')} head on "
+            f"{', '.join(card.model['head']['stages'])}; `r23d push` and `r23d export` write all of it"
+        )
     dtypes = card.extra.get("dtypes", {})
     stored = {path: _as(value, dtypes[path]) if path in dtypes else value for path, value in values.items()}
     state, errors = table.export(stored)

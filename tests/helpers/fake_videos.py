@@ -29,7 +29,7 @@ def write_video(path, count=24, size=(48, 64), fps=10, seed=0):
     return path
 
 
-def write_checkpoint(folder, spec=SPEC, arch="r2plus3d_18", labels=LABELS, seed=0, **source):
+def write_checkpoint(folder, spec=SPEC, arch="r2plus3d_18", labels=LABELS, seed=0, head=None, **source):
     """An untrained network of one narrow block a stage, with running statistics that are not neutral."""
     arguments = {
         "num_classes": 3,
@@ -39,6 +39,7 @@ def write_checkpoint(folder, spec=SPEC, arch="r2plus3d_18", labels=LABELS, seed=
         "width": 4,
         "layers": [1, 1, 1, 1],
         "bn_epsilon": None,
+        **({"head": head} if head else {}),
     }
     params, stats = weights_of(models.create_from_arguments(arch, arguments, seed=seed))
     weights = {name: np.asarray(value) for name, value in {**params, **stats}.items()}

@@ -10,8 +10,9 @@ import jax.export
 import numpy as np
 import pytest
 from fake_videos import SPEC, write_checkpoint, write_video
+from flax import nnx
 
-from r23d_jax import export
+from r23d_jax import export, models
 from r23d_jax.errors import UserError
 from r23d_jax.inference import classifier
 from r23d_jax.serving import export as exporter
@@ -84,6 +85,30 @@ def test_each_platform_has_its_own_convolutions(checkpoint):
         signatures = [line for line in text.splitlines() if "stablehlo.convolution" in line]
         dimensions[platforms] = {4 + ("[b, 0, 1, 2, f]" in line) for line in signatures}
     assert dimensions == {("cpu",): {4}, ("tpu",): {5}, ("cuda", "cpu"): {4, 5}}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"stages": ["layer2", "layer4"], "bins": 3, "mirrored": True},
+        {"stages": ["layer4"], "kind": "neighbours", "points": 6, "neighbours": 2},
+        {"stages": ["layer4"], "kind": "attention", "grid": [2, 1, 1], "mirrored": True},
+    ],
+)
+def test_a_network_with_a_head(checkpoint, expected, head):
+    weights, card = loading.load_flat(checkpoint)
+    card = dataclasses.replace(card, model={**card.model, "head": head})
+    random, wanted = np.random.default_rng(0), models.flatten(nnx.eval_shape(lambda: models.from_card(card)))
+    weights |= {
+        name: random.normal(size=value.shape).astype(np.float32)
+        for name, value in wanted.items()
+        if name.startswith(("fc.", "head."))
+    }
+    logits = np.asarray(classifier.Classifier(weights, card)(expected[0]))
+    exported = jax.export.deserialize(bytearray(portable.make(weights, card, ("cpu",)).stablehlo().serialize()))
+    for count in (1, 5):
+        found = exported.call(expected[0][:count])
+        np.testing.assert_allclose(found, logits[:count], atol=1e-5 * np.abs(logits).max())
 
 
 def test_an_export_that_differs_is_removed(checkpoint, run, tmp_path, monkeypatch):

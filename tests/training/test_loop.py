@@ -30,6 +30,7 @@ from r23d_jax.weights import checkpoint
 from r23d_jax.weights.sources import Located
 
 SMALL = (*fake_data.RUN, "checkpoint.every_steps=5")
+CLIPS = Preprocessing(resize=(20, 24), crop=16, frames=4)  # the clips of these runs
 
 
 def load(data, *overrides):
@@ -270,6 +271,57 @@ def test_init_from_takes_the_backbone_and_says_so(run, data, tmp_path, capsys):
     assert "re-initialised: fc.bias, fc.kernel" in said and "new head" in said and results["init"] == str(run[0])
     old, new = final(run[0]), final(tmp_path / "w")
     assert all(np.array_equal(old[name], new[name]) for name in old if not name.startswith("fc."))
+
+
+HEAD = {"stages": ["layer3", "layer4"], "bins": 2, "mirrored": True}
+LABELS = tuple(fake_data.CLASS_NAMES[:3])
+
+
+def test_a_head_is_kept_also_by_a_resumed_run(data, tmp_path, capsys, monkeypatch):
+    begin = write_checkpoint(tmp_path / "begin", CLIPS, labels=LABELS[::-1], head=HEAD)
+    config = load(data, f"init_from={begin}", "freeze_backbone=true", "freeze_batch_norm=true", "lr=1e-7")
+    cut_off(monkeypatch, 7, "terminated")
+    with pytest.raises(Interrupted):
+        loop.train_and_evaluate(config, tmp_path / "w")
+    monkeypatch.undo()
+    begin.rename(tmp_path / "gone")
+    loop.train_and_evaluate(config, tmp_path / "w")
+    weights, card = checkpoint.load_weights(checkpoint.find(tmp_path / "w"))
+    assert card.model["head"] == HEAD and card.model["dropout"] == 0.2
+    # The classes are the same in another order, and next to nothing is learned.
+    old = checkpoint.load_weights(tmp_path / "gone")[0]
+    assert "re-initialised: none" in capsys.readouterr().err and weights["fc.kernel"].shape == (2 * (16 + 32), 3)
+    np.testing.assert_allclose(weights["fc.kernel"], old["fc.kernel"][:, ::-1], atol=1e-3)
+    changed = {name for name in old if not np.array_equal(weights[name], old[name])}
+    assert changed == {"fc.kernel", "fc.bias"}
+    evaluated = evaluate_checkpoint(config, tmp_path / "again", source=tmp_path / "w").results
+    assert evaluated["top1"] == json.loads((tmp_path / "w" / "results.json").read_text())["top1"]
+
+
+def test_an_attentive_head_is_trained_as_a_whole_on_other_classes(data, tmp_path, capsys):
+    head = {"stages": ["layer2"], "kind": "attention", "grid": [2, 2, 2]}
+    begin = write_checkpoint(tmp_path / "begin", CLIPS, head=head)
+    loop.train_and_evaluate(load(data, f"init_from={begin}", "steps=2"), tmp_path / "w")
+    assert "re-initialised: fc.bias, fc.kernel" in capsys.readouterr().err
+    old, (new, card) = checkpoint.load_weights(begin)[0], checkpoint.load_weights(checkpoint.find(tmp_path / "w"))
+    assert card.model["head"] == head
+    kept = {name for name in old if name.startswith("head.") and np.array_equal(old[name], new[name])}
+    assert kept == {"head.mean", "head.scale"}  # of the training clips, and not trained
+
+
+def test_votes_of_training_clips_cannot_be_trained(data, tmp_path):
+    head = {"stages": ["layer4"], "kind": "neighbours", "points": 4, "neighbours": 2}
+    begin = write_checkpoint(tmp_path / "begin", CLIPS, labels=LABELS, head=head)
+    with pytest.raises(UserError, match=f"init_from {begin}: its classifier counts votes of .* cannot be trained"):
+        loop.train_and_evaluate(load(data, f"init_from={begin}"), tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+    results = evaluate_checkpoint(load(data), tmp_path / "w", source=begin).results
+    assert results["videos_evaluated"] == results["videos_expected"] == 12
+
+
+def test_a_head_in_the_config_is_no_text(data, tmp_path):
+    with pytest.raises(UserError, match="head: 'layer4': give its stages"):
+        loop.train_and_evaluate(load(data, "model.arguments.head=layer4"), tmp_path / "w")
 
 
 BROUGHT = Preprocessing(

@@ -1,5 +1,6 @@
 """The tables of names work in both directions and say no to what they do not know; labels files; cards."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -98,10 +99,24 @@ def test_export_says_what_has_no_name():
         exporting.to_state_dict(values, card("mc3_18"))
 
 
+def test_a_head_has_no_place_in_another_projects_network():
+    """Not even a linear one, which has no tensors of its own."""
+    head = {"stages": ["layer3", "layer4"], "bins": 2}
+    with pytest.raises(UserError, match="mc3_18: cannot be .* of torchvision, .* a linear head on layer3, layer4;"):
+        exporting.to_state_dict(values_of("mc3_18"), dataclasses.replace(card("mc3_18"), model={**SMALL, "head": head}))
+
+
 def test_epsilon_is_told_on_the_way_out():
     _, notes = exporting.to_state_dict(values_of("mc3_18"), card("mc3_18", bn_epsilon=1e-3))
     assert any("epsilon 0.001 in every BatchNorm" in note for note in notes)
     assert len(exporting.to_state_dict(values_of("mc3_18"), card("mc3_18"))[1]) == 1
+
+
+def test_a_network_with_dropout_is_loaded_with_a_stream_for_it():
+    values = values_of("mc3_18")
+    model = loading.build(dataclasses.replace(card("mc3_18"), model={**SMALL, "dropout": 0.5}), values)
+    assert all(np.array_equal(value, values[name]) for name, value in models.flatten(model).items())
+    assert model.dropout == 0.5 and model.deterministic and model.dropout_rngs() != model.dropout_rngs()
 
 
 def test_labels_files(tmp_path):
