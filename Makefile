@@ -58,7 +58,7 @@ test-slow: lint $(VENV)/cuda
 
 bench: $(VENV)/.tests
 	# Not these: they measure nothing of this machine, and compile for hours; are for a GPU; or need to be told for what.
-	for file in $(filter-out $(addprefix benchmarks/,networks.py policies.py gpu.py wheels.py),$(wildcard benchmarks/*.py)); do \
+	for file in $(filter-out $(addprefix benchmarks/,networks.py policies.py gpu.py wheels.py probe.py),$(wildcard benchmarks/*.py)); do \
 	  PYTHONPATH=. $(RUN) $$file || exit 1; done
 
 # After a change of requirements.in.

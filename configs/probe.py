@@ -1,10 +1,12 @@
-"""A linear probe: only a new classifier learns, on the frozen features of published weights.
+"""Fine-tuning of a few hundred videos from the run of a probe on; `r23d probe --finetune` trains by it.
 
-    python -m r23d_jax.main --config configs/probe.py --workdir runs/probe --config.init_from=rgb_kinetics400.pt
+    r23d probe --weights deepmind-i3d_rgb-kinetics400 tfds_ucf101@data --out runs/probe
+    python -m r23d_jax.main --config configs/probe.py --workdir runs/tuned --config.init_from=runs/probe \\
+      --config.dataset.data_dir=data --config.clip.frames=64 --config.clip.sampling=linspace --config.eval.views=fitted
 
-The cheapest use of pre-trained weights and the safest with little data: BatchNorm keeps its statistics and the
-backward pass covers the classifier alone. Set for I3D at half its published size, which two CPU cores can do; for
-other weights set arch and clip.size, clip.resize and clip.frames. Frame rate and normalisation are the weights' own.
+The probe has found the classifier, so everything may learn from the start, at small rates: the deeper a stage the
+larger, and BatchNorm keeps its statistics. The weights that are evaluated are averages over the last steps. For weights
+of another network set arch; clips are the weights' own.
 """
 
 from . import common
@@ -13,14 +15,15 @@ from . import common
 def get_config():
     config = common.get_config()
     config.arch = "i3d"
-    config.freeze_backbone = True
     config.freeze_batch_norm = True
-    config.clip.frames = 32
-    config.clip.size = 112
-    config.clip.resize = (128, 171)
     config.augment.scales = (1.0, 0.84)
     config.batch_size = 8
-    config.epochs = 6.0
+    config.epochs = 10.0
     config.optimizer.name = "adamw"
-    config.lr = 3e-3
+    config.optimizer.weight_decay = 1e-2
+    config.optimizer.layer_decay = 0.8
+    config.lr = 1e-4
+    config.schedule.warmup_epochs = 0.5
+    config.label_smoothing = 0.1
+    config.ema = 0.95
     return config

@@ -5,8 +5,8 @@
 
 R(2+3)D-18 at a quarter of its width on 16 frames of 56x56, from nothing. With little data the clip is long in
 time (stride 2: a second of video) and small in space, crops stay large, and the weights are averaged. With
-weights of Kinetics-400 at hand use configs/probe.py. If left and right make a difference in your classes, list
-them in augment.flip_sensitive.
+published weights at hand begin with `r23d probe` (docs/probe.md). If left and right make a difference in your
+classes, list them in augment.flip_sensitive.
 """
 
 from . import common

@@ -3,6 +3,7 @@
     import r23d_jax
     clf = r23d_jax.load("weights/i3d")               # a converted folder, workdir, weights file or published name
     clf.predict("video.mp4", top=5)
+    probe = r23d_jax.fit("weights/i3d", "clips", "runs/mine")    # a classifier for the classes of a folder of clips
     results = r23d_jax.train("r23d", "runs/r23d")
 
 Importing this package is fast: everything behind these functions, and the submodules, are imported on first use. No
@@ -32,6 +33,7 @@ _MODULES = (
     "experiments",
     "inference",
     "models",
+    "probing",
     "report",
     "runtime",
     "serving",
@@ -40,7 +42,7 @@ _MODULES = (
     "viz",
     "weights",
 )
-__all__ = ["UserError", "create_model", "list_models", "load", "open_dataset", "train", *_MODULES]
+__all__ = ["UserError", "create_model", "fit", "list_models", "load", "open_dataset", "train", *_MODULES]
 
 
 def load(source: str | Path, **options: Any) -> "Classifier":
@@ -60,6 +62,28 @@ def load(source: str | Path, **options: Any) -> "Classifier":
     from r23d_jax.inference import classifier
 
     return classifier.load(source, **options)
+
+
+def fit(weights: "str | Path | Classifier", data: str | Path, out: str | Path, **options: Any) -> "Classifier":
+    """Makes a classifier for labelled videos on the frozen features of some weights, and writes its run; `r23d probe`.
+
+    Args:
+      weights: as in `load`, or a loaded classifier.
+      data: a folder with a folder of videos a class, a table of videos, or "NAME@DATA_DIR" of a built data set.
+      out: workdir of the run, with results.json and report.html.
+      **options: split, size, dtype, shots, mirrored, minutes, seed, suggest, finetune and others: see
+        `probing.session.run`.
+
+    Returns:
+      The classifier; `load(out)` is the same.
+
+    Raises:
+      UserError: the weights or the data do not do, a video cannot be read, or `out` holds a run.
+    """
+    from r23d_jax.probing import session
+
+    session.run(weights, data, out, **options)
+    return load(out, which="last", dtype=options.get("dtype", "float32"))
 
 
 def train(

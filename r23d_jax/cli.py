@@ -26,6 +26,7 @@ VERBS = {
     "build": _Verb("build", "build a data set of a folder of videos: `tfds build tfds_ucf101` from any folder"),
     "train": _Verb("main", "train and evaluate a network, or resume a run", ("--mode", "train")),
     "eval": _Verb("main", "evaluate a checkpoint or published weights on every test video", ("--mode", "eval")),
+    "probe": _Verb("probe", "make a classifier for your own clips on the frozen features of published weights"),
     "predict": _Verb("predict", "classify the actions in video files"),
     "features": _Verb("features", "extract features of video files from a stage of the network"),
     "weights": _Verb("weights.__main__", "list published weights, or fetch one and say how to use it"),

@@ -7,7 +7,6 @@ atomically and finished ones are skipped, so the same command resumes.
 """
 
 import argparse
-import os
 import zipfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.inference import classifier, sources
 from r23d_jax.runtime.compile import enable_cache
 from r23d_jax.runtime.console import Reporter, add_shared_arguments
-from r23d_jax.runtime.files import open_arrays
+from r23d_jax.runtime.files import open_arrays, write_arrays
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +56,8 @@ def main() -> int:
     with reporter.bar(to_do) as videos:
         for features in clf.iter_features(videos, failed=reporter.failed, batch_size=flags.batch, **options):
             path, fps = targets[features.source], np.float64(features.fps)
-            save(path, {"features": features.features, "start_seconds": features.start_seconds, "fps": fps, **fixed})
+            found = {"features": features.features, "start_seconds": features.start_seconds, "fps": fps}
+            write_arrays(path, {**found, **fixed})
             reporter.notes(features.source, features.notes)
             written += 1
             if len(found) == 1:
@@ -81,18 +81,6 @@ def is_finished(path: Path, fixed: dict[str, str]) -> bool:
         and {"features", "start_seconds", "fps"} <= arrays.keys()
         and clips == arrays["start_seconds"].shape
     )
-
-
-def save(path: Path, arrays: dict[str, np.ndarray | str]) -> None:
-    """Writes an .npz atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

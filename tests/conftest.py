@@ -40,3 +40,11 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     fake_data.write(folder, classes=3, groups=12, frames=10, height=24, width=28)
     return folder
+
+
+@pytest.fixture(scope="session")
+def probe_paths(tmp_path_factory):
+    """Videos, weights and kept features for the tests of probes; see `probe_videos.Paths`."""
+    import probe_videos
+
+    return probe_videos.write(tmp_path_factory.mktemp("probe"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -17,6 +18,7 @@ from r23d_jax.inference import cam, protocol, runner, sources
 from r23d_jax.inference import clips as video_clips
 from r23d_jax.inference.runner import VideoResult
 from r23d_jax.inference.sources import VideoSource
+from r23d_jax.models import head as heads
 from r23d_jax.models.functional import Functional
 from r23d_jax.models.ops import formulations, hardware
 from r23d_jax.runtime import accelerators, precision
@@ -193,6 +195,12 @@ class Classifier:
         features = list(self.iter_features(found, layer=layer, pool=pool, clips=clips, batch_size=batch_size))
         return features[0] if single else features
 
+    def fit(self, data: str | Path, out: str | Path, **options: Any) -> "Classifier":
+        """Returns a classifier for labelled videos on the frozen features of this one; see `r23d_jax.fit`."""
+        import r23d_jax  # the front door, which is above this module
+
+        return r23d_jax.fit(self, data, out, **options)
+
     def iter_predictions(
         self,
         found: Iterable[VideoSource],
@@ -254,6 +262,11 @@ class Classifier:
 
     # --- arrays in, arrays out
 
+    @property
+    def weights(self) -> dict[str, jax.Array]:
+        """The weights by path; see `models.flatten`."""
+        return dict(self._weights)
+
     def transform(self, frames: np.ndarray) -> jax.Array:
         """Returns the network's input: resized, cropped and normalised as in training.
 
@@ -303,6 +316,27 @@ class Classifier:
         def output(params, stats, video):
             value = self._functional.features(params, stats, video)[layer].astype(np.float32)
             return value.mean(axis=tuple(range(1, value.ndim - 1))) if pool and value.ndim > 2 else value
+
+        return self._bind(output)
+
+    def averages(
+        self, layers: Sequence[str], views: Sequence[str], grid_of: str = "", grid: tuple[int, int, int] = (1, 1, 1)
+    ) -> Callable[[jax.Array], dict[str, jax.Array]]:
+        """Returns a function from normalised clips to averages of their maps.
+
+        Args:
+          layers: of `layers()`, maps over time and space; averaged over space, float32 [B, views, T', C] each.
+          views: "plain" for the clips, "mirrored" for their mirror images, or both.
+          grid_of: one that is averaged over the parts of a grid too, "grid", float32 [B, views, parts, C].
+          grid: number of parts along time, height and width.
+        """
+
+        def output(params, stats, video):
+            found = self._functional.features(params, stats, heads.views_of(video, views))
+            averages = {layer: heads.over_space(found[layer]) for layer in layers}
+            if grid_of:
+                averages["grid"] = heads.positions(found[grid_of], grid)
+            return {name: jnp.stack(jnp.split(x, len(views)), axis=1) for name, x in averages.items()}
 
         return self._bind(output)
 

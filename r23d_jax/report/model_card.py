@@ -46,11 +46,13 @@ class TrainingRun:
       results: `results.json` of these very weights, {} where there is none.
       why_none: why there are no results, as a sentence.
       config: flat config of the run, {} if it is unknown.
+      is_probe: whether `r23d probe` made it.
     """
 
     results: dict[str, Any]
     why_none: str
     config: dict[str, Any]
+    is_probe: bool = False
 
 
 def read_run(checkpoint: Path) -> TrainingRun:
@@ -67,13 +69,14 @@ def read_run(checkpoint: Path) -> TrainingRun:
         return TrainingRun({}, "These weights were not evaluated by the run they are from.", {})
     workdir, step = folder.parent.parent, int(folder.name)
     config, path = _config(workdir / "config.json"), workdir / "results.json"
+    is_probe = (workdir / "probe.json").is_file()
     if not path.is_file():
-        return TrainingRun({}, "The run has no results: it was not evaluated.", config)
+        return TrainingRun({}, "The run has no results: it was not evaluated.", config, is_probe)
     results = read_results(path)
     if results.get("step") != step:
         why = f"The run's results are of step {results.get('step')}, these weights of step {step}: they are left out."
-        return TrainingRun({}, why, config)
-    return TrainingRun(repository.public_values(results), "", config)
+        return TrainingRun({}, why, config, is_probe)
+    return TrainingRun(repository.public_values(results), "", config, is_probe)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def build(address: str, card: Card, values: Mapping[str, np.ndarray], run: Train
         "## Where it started",
         f"From {_text(card.init)}." if card.init != "scratch" else "From scratch.",
         _source(card),
-        _training(run.config),
+        _training(run.config, run.is_probe),
         "## Preprocessing",
         _preprocessing(card),
         "## Labels",
@@ -210,10 +213,14 @@ def _source(card: Card) -> str | None:
     return _table(("Source", ""), rows) if rows else None
 
 
-def _training(config: Mapping[str, Any]) -> str | None:
-    """The command that trains like this, with every key that is not at its default."""
+def _training(config: Mapping[str, Any], is_probe: bool) -> str | None:
+    """The command that makes such weights, for a training run with every key that is not at its default."""
     if not config:
         return None
+    if is_probe:
+        start = repository.public_origin(config.get("init_from", "WEIGHTS"))
+        command = f"r23d probe --weights {shlex.quote(str(start))} DATA --out RUN"
+        return f"Made by:\n\n{_block(command)}"
     defaults = json.loads(json.dumps(configs.flatten(configs.load("common"))))
     changed = {
         key: repository.public_origin(value) if key == "init_from" else repository.public_values(value)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from r23d_jax import config as configs
 from r23d_jax.evaluation.results import score_names
-from r23d_jax.report import numbers, sections
+from r23d_jax.report import numbers, sections, tried
 from r23d_jax.report.document import document, table
 from r23d_jax.report.markup import element
 from r23d_jax.report.run import Run
@@ -31,8 +31,11 @@ def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
       why_not: reason for no strips.
     """
     parts = [("result", "Result", _result(run))]
+    if run.probe is not None:
+        parts.append(("tried", "What was tried", tried.section(run)))
     if "splits" not in run.results:
-        parts.append(("curves", "Learning curves", sections.curves(run)))
+        if run.probe is None or run.metrics:
+            parts.append(("curves", "Learning curves", sections.curves(run)))
         if run.scores is None:
             text = "This workdir has no predictions.npz: nothing to say on classes, confusions, calibration and clips."
             parts.append(("classes", "Classes", note(text)))
@@ -42,7 +45,7 @@ def build(run: Run, strips: dict[str, list["Strip"]], why_not: str) -> str:
                 ("classes", "Classes", sections.classes(run.scores, matrix)),
                 ("confusions", "Confusions", sections.confusions(run.scores, matrix)),
                 ("calibration", "Calibration", sections.calibration(run.scores)),
-                ("clips", "Clips", sections.clips(run, strips, why_not)),
+                ("clips", "Clips", [_whose_maps(run, strips), *sections.clips(run, strips, why_not)]),
             ]
     parts.append(("configuration", "Configuration", _configuration(run)))
     arch = run.results.get("arch") or run.config.get("arch") or "a network"
@@ -64,10 +67,21 @@ def _subtitle(run: Run) -> str:
     parts = [
         ("all splits" if split == "all" else f"split {split}") if split else None,
         ("from scratch" if init == "scratch" else f"initialised from {init}") if init else None,
+        "cross-validated" if run.cross_validated else None,
         f"step {results['step']:,}" if "step" in results else None,
         f"seed {results['seed']}" if "seed" in results else None,
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _whose_maps(run: Run, strips: dict[str, list["Strip"]]) -> Markup | None:
+    if not (run.cross_validated and strips):
+        return None
+    text = (
+        "The videos are chosen and scored by the probes that did not see them, one for each fold. Activation maps and "
+        "the scores of single clips are by the probe of all videos, which did."
+    )
+    return element("p", text)
 
 
 # --- result ---------------------------------------------------------------------------------------------
@@ -86,6 +100,10 @@ def _result(run: Run) -> list[Any]:
     results = run.results
     if not results:
         text = "This workdir has no results.json: the run has not been evaluated yet, or was stopped before its end."
+        if run.probe is not None and not run.probe.test_videos and not run.probe.folds:
+            text = (
+                "Nothing was evaluated: there is no test side, and no class has videos of two groups to hold one out."
+            )
         return [note(text), _facts(run)]
     classes = len(run.scores.class_names) if run.scores is not None else None
     k = str(min(5, classes)) if classes else "5"
@@ -122,8 +140,11 @@ def _counted(run: Run) -> str:
         return f"over {videos} {run.part} videos" if videos else ""
     right = round(results["top1"] * videos)
     low, high = numbers.wilson_interval(right, videos)
+    which = f"{run.part} videos"
+    if run.cross_validated:
+        which = "training videos, by cross-validation: each scored by a probe that was chosen and fitted without it"
     text = (
-        f"= {right:,} of {videos:,} {run.part} videos; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
+        f"= {right:,} of {videos:,} {which}; 95\u00a0% interval {100 * low:.1f} to {100 * high:.1f} "
         "(Wilson, as if videos were independent)"
     )
     if scores is not None:
@@ -188,7 +209,7 @@ def _facts(run: Run) -> Markup:
     fingerprint = results.get("dataset_fingerprint") or run.dataset.get("fingerprint") or ""
     facts = (
         (
-            f"{run.part.capitalize()} videos",
+            "Videos, by cross-validation" if run.cross_validated else f"{run.part.capitalize()} videos",
             f"{seen:,} evaluated of {expected:,} expected" if expected else _MISSING,
         ),
         ("Data set", results.get("dataset") or run.dataset.get("name")),
@@ -232,7 +253,9 @@ def _configuration(run: Run) -> list[Any]:
     rows = [(_key(key), _code(_json(value)), _code(_json(defaults.get(key)))) for key, value in changed.items()]
     rest = [(_key(key), _code(_json(value))) for key, value in run.config.items() if key not in changed]
     own = table(("Key", "Value", "Default"), rows) if rows else element("p", "Nothing.")
+    text = "A probe is not trained by these: they are for fine-tuning from it, as configs/probe.py does."
     return [
+        element("p", text) if run.probe is not None else None,
         element("details", element("summary", f"Set by this run ({len(rows)})"), own, open="open"),
         element("details", element("summary", f"At their defaults ({len(rest)})"), table(("Key", "Value"), rest)),
         _environment(run),

@@ -1,6 +1,7 @@
 """Reads what a workdir holds of its run; every part may be missing."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import numpy as np
 from r23d_jax.errors import UserError, one_line
 from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.evaluation.results import read_results
+from r23d_jax.report.probe import FineTuning, Probe
 from r23d_jax.runtime.files import read_json
 from r23d_jax.training.log import read_metrics
+
+_EVALUATE = "run the evaluation again"
+_FIT = "fit the probe again, into another folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Run:
       scores: `predictions.npz`, None without it.
       metrics: lines of `metrics.jsonl`.
       config, dataset, environment: the parts of `config.json`, {} without it.
+      probe: `probe.json` of a probe, None without it.
+      fine_tuning: what became of fine-tuning it, None where that was not asked for.
     """
 
     workdir: Path
@@ -32,11 +39,18 @@ class Run:
     config: dict[str, Any]
     dataset: dict[str, Any]
     environment: dict[str, Any]
+    probe: Probe | None = None
+    fine_tuning: FineTuning | None = None
 
     @property
     def part(self) -> str:
         """Which videos of the split were evaluated."""
         return self.results.get("part") or self.config.get("eval.part") or "test"
+
+    @property
+    def cross_validated(self) -> bool:
+        """Whether the scores are of training videos, each by a probe that was fitted without its group."""
+        return self.part == "train" and "cross_validation" in self.results
 
 
 def read_run(workdir: Path) -> Run:
@@ -50,7 +64,10 @@ def read_run(workdir: Path) -> Run:
         raise UserError(f"{workdir}: no such folder; name the --workdir of a run")
     path = workdir / "results.json"
     results = read_results(path) if path.is_file() else {}
-    claimed = _object(workdir / "config.json")
+    claimed = _object(workdir / "config.json", _EVALUATE)
+    tuning = _fields(path, FineTuning.of, results["fine_tuning"]) if "fine_tuning" in results else None
+    path = workdir / "probe.json"
+    probe = _fields(path, Probe.of, _object(path, _FIT)) if path.is_file() else None
     metrics = read_metrics(workdir)
     path = workdir / "predictions.npz"
     scores = Predictions.load(path) if path.is_file() else None
@@ -58,7 +75,7 @@ def read_run(workdir: Path) -> Run:
         raise UserError(f"{workdir}: no results.json, config.json or metrics.jsonl in it, so not a run's workdir")
     parts = [claimed.get(name) for name in ("config", "dataset", "environment")]
     parts = [part if isinstance(part, dict) else {} for part in parts]
-    return Run(workdir, results, scores, metrics, *parts)
+    return Run(workdir, results, scores, metrics, *parts, probe, tuning)
 
 
 def series(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -79,13 +96,23 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path, remedy: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
         value = read_json(path)
     except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({one_line(error)}); run the evaluation again") from None
+        raise UserError(f"{path}: not readable as JSON ({one_line(error)}); {remedy}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: a {type(value).__name__} instead of an object; run the evaluation again")
+        raise UserError(f"{path}: a {type(value).__name__} instead of an object; {remedy}")
     return value
+
+
+def _fields(path: Path, read: Callable[[Any], Any], fields: Any) -> Any:
+    """What `read` makes of a probe's part of the file."""
+    try:
+        return read(fields)
+    except LookupError as error:
+        raise UserError(f"{path}: no key {error.args[0]}; {_FIT}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not what a probe writes ({one_line(error)}); {_FIT}") from None

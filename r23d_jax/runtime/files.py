@@ -1,6 +1,7 @@
 """Atomic and durable writing of files, locks between processes, and reading of JSON."""
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -84,6 +85,14 @@ def read_json(path: Path, limit: int = 1 << 26) -> Any:
         return json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray | str]) -> None:
+    """Writes a `.npz`, the whole file or none of it, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    write_bytes(path, file.getvalue())
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import json
 import re
-from html.parser import HTMLParser
 
 import fake_data
 import fake_run
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import simplejpeg
+from html_page import Page, read
 
 from r23d_jax import models, report
 from r23d_jax.data import records, sampling
@@ -28,44 +28,6 @@ from r23d_jax.weights.card import Card
 
 MOTION = "MoveDown MoveLeft MoveRight MoveUp RotateClockwise RotateCounterclockwise ZoomIn ZoomOut".split()
 HOSTILE = ["<script>alert(1)</script>", '" onmouseover="alert(1)', "a&amp;</style></title>", "long " * 40, "nul\x07ls"]
-VOID = {"meta", "img", "br", "wbr", "rect", "line", "path", "circle"}
-
-
-class Page(HTMLParser):
-    """Reads a page, and fails where its tags do not nest."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.tags, self.attributes, self.open, self.texts, self.data = [], [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.handle_startendtag(tag, attrs)
-        assert tag not in VOID
-        self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        assert len({name for name, _ in attrs}) == len(attrs)
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        self.data += [float(value) for name, value in attrs if tag == "data" and name == "value"]
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "title"):
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
-
-
-def read(path):
-    return Page(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +269,27 @@ def test_the_page_has_the_strips_with_and_without_a_given_dataset(trained):
         assert len(shown) >= 8 and {image.shape[1] for image in shown} == {32}
         assert "No frames and activation maps" not in read(path).text
         assert "class activation maps. Strongest evidence for" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "head, why_not",
+    [
+        ({"stages": ["layer3", "layer4"], "bins": 2, "mirrored": True}, ""),
+        (
+            {"stages": ["layer4"], "kind": "neighbours", "points": 5, "neighbours": 2},
+            "class activation maps are of linear heads, and this network's is of kind neighbours.",
+        ),
+    ],
+)
+def test_a_network_with_a_head_has_strips_if_it_is_linear(trained, head, why_not):
+    workdir, dataset = trained
+    _, card = strips.evaluated_weights(report.read_run(workdir))
+    card = dataclasses.replace(card, model={**card.model, "head": head})
+    weights = models.flatten(models.from_card(card))
+    path = report.write(workdir, dataset, (weights, card))
+    assert why_not in read(path).text and bool(images(path)) is not bool(why_not)
+    weights.pop("fc.kernel")
+    assert "fc.kernel is missing" in read(report.write(workdir, dataset, (weights, card))).text
 
 
 def test_weights_from_elsewhere(trained, tmp_path):

@@ -1,0 +1,1 @@
+"""A classifier on frozen features, chosen by cross-validation: data, features, heads, choice."""

@@ -1,0 +1,188 @@
+"""Trains the network of a probe from the probe's head on, and keeps it only if held-out videos say so."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from r23d_jax import models, report
+from r23d_jax.data import sampling
+from r23d_jax.data.dataset import Dataset
+from r23d_jax.errors import UserError
+from r23d_jax.evaluation import metrics
+from r23d_jax.evaluation.evaluator import Evaluator, write_results
+from r23d_jax.evaluation.predictions import Predictions
+from r23d_jax.inference.classifier import Classifier
+from r23d_jax.models.functional import Functional
+from r23d_jax.probing import network
+from r23d_jax.probing.choose import choose, clip_logits
+from r23d_jax.probing.fit import Probe
+from r23d_jax.probing.heads import Linear
+from r23d_jax.probing.validation import folds
+from r23d_jax.runtime.files import write_json
+from r23d_jax.runtime.mesh import create_mesh, replicate
+from r23d_jax.training.loop import train_and_evaluate
+from r23d_jax.weights import checkpoint
+
+FOLDER = "finetune"
+
+
+class _Parts:
+    """A data set with other parts of its split.
+
+    Args:
+      dataset: with the videos.
+      parts: name of a part -> int [V], positions.
+    """
+
+    def __init__(self, dataset: Dataset, parts: Mapping[str, np.ndarray]):
+        self._dataset, self._parts = dataset, parts
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # or it could not be pickled
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+    def __reduce__(self):
+        return _Parts, (self._dataset, self._parts)
+
+    def subset(self, split: str, part: str) -> np.ndarray:
+        del split
+        return np.sort(self._parts[part]).astype(np.int32)
+
+
+def finetune(
+    probe: Probe, clf: Classifier, out: Path, config: ConfigDict, minutes: float, say: Callable[[str], None]
+) -> tuple[dict[str, Any], list[str]]:
+    """Trains for some minutes, and puts the result into the run in `out` if it is better.
+
+    One part of the cross-validation is held out. A probe is fitted to the rest, its network trained on the rest, and
+    both are scored on the part: the network is kept if more videos are right, or as many with a lower cross entropy.
+
+    Args:
+      probe: fitted, its run in `out`.
+      clf: the frozen network.
+      out: workdir of the run.
+      config: of the run.
+      minutes: of training.
+      say: called with lines on the progress.
+
+    Returns:
+      The content of `results.json`, and lines for the user.
+    """
+    if probe.card.arch == "several":
+        return probe.results, ["not fine-tuned: several networks side by side are not trained together"]
+    parts = [(train, held_out) for _, train, held_out in folds(probe.samples, config.seed)]
+    if not parts:
+        return probe.results, ["not fine-tuned: there are no videos to hold out, by which it would be judged"]
+    train, held_out = parts[0]
+    inner = choose(probe.samples.only(train), len(probe.card.labels), config.seed)
+    if not isinstance(inner.head, Linear):
+        return probe.results, [f"not fine-tuned: the probe is {inner.chosen}, and only linear heads can be trained"]
+    weights, card = network.with_head(
+        clf, inner.features, inner.head, probe.card.labels, probe.card.init, probe.card.source
+    )
+    before = probe.samples.only(held_out)
+    scores = before.of_videos(metrics.softmax(clip_logits(inner, before)))
+    theirs = _judged(scores, before.labels)
+
+    folder = out / FOLDER
+    begin = folder / "start"
+    if not begin.exists():
+        checkpoint.save_weights(begin, weights, card)
+    positions = np.asarray(probe.positions)
+    dataset = _Parts(probe.dataset, {"train": positions[train], "val": positions[held_out]})
+    frames = _usual_length(probe, card.preprocessing)
+    say(f"fine-tuning for {minutes:.1f} minutes on {len(train)} videos, {len(held_out)} held out")
+    recipe = _recipe(config, begin, card, frames, len(train), minutes)
+    trained = train_and_evaluate(recipe, folder / "run", dataset)
+    predictions = Predictions.load(folder / "run" / "predictions.npz")
+    ours = _judged(predictions.scores, predictions.labels)
+    kept = (-ours[0], ours[1]) < (-theirs[0], theirs[1])
+    lines = [
+        f"fine-tuned: top1 {ours[0]:.4f} on {len(held_out)} held-out videos, cross entropy {ours[1]:.3f}; the probe "
+        f"{theirs[0]:.4f}, {theirs[1]:.3f}: {'the fine-tuned network' if kept else 'the probe'} is kept"
+    ]
+    facts = {
+        "kept": kept,
+        "held_out_videos": len(held_out),
+        "top1": ours[0],
+        "cross_entropy": ours[1],
+        "probe_top1": theirs[0],
+        "probe_cross_entropy": theirs[1],
+        "steps": trained["step"],
+    }
+    results = _keep(probe, folder / "run", out, config, facts) if kept else probe.results
+    if results is not None:
+        results = {**results, "fine_tuning": facts}
+        write_json(out / "results.json", results)
+    report.write(out, probe.dataset)
+    return results, lines
+
+
+def _judged(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Returns the share of videos that are right, and their mean cross entropy."""
+    right = np.mean(metrics.ranks(scores, labels) < 1)
+    return float(right), float(-np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-12)).mean())
+
+
+def _usual_length(probe: Probe, spec) -> int:
+    """The most common length of the training videos' clips."""
+    if spec.frames:
+        return spec.frames
+    lengths = collections.Counter(
+        sampling.fitted(len(sampling.axis(probe.dataset.videos[p], spec.fps)), spec.stride, spec.max_frames).shape[1]
+        for p in probe.positions
+    )
+    return lengths.most_common(1)[0][0]
+
+
+def _recipe(config: ConfigDict, begin: Path, card, frames: int, videos: int, minutes: float) -> ConfigDict:
+    recipe = config.copy_and_resolve_references().unlock()
+    recipe.init_from, recipe.budget_minutes = str(begin), minutes
+    recipe.clip.frames, recipe.clip.sampling = frames, "linspace" if not card.preprocessing.frames else "dense"
+    recipe.eval.part, recipe.eval.max_frames = "val", card.preprocessing.max_frames
+    recipe.batch_size = max(2, min(config.batch_size, videos // 2))
+    recipe.augment.flip = 0.5 if card.model["head"]["mirrored"] else 0.0
+    recipe.log_every = 1
+    return recipe.lock()
+
+
+def _keep(probe: Probe, trained: Path, out: Path, config: ConfigDict, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Writes the trained network as the run's checkpoint, and its scores and report if there is a test side.
+
+    Returns the content of `results.json`; without a test side it is still the probe's, whose checkpoint stays too.
+    """
+    values, card = checkpoint.load_weights(checkpoint.find(trained, "last"))
+    step = facts["steps"]
+    card = dataclasses.replace(
+        card, preprocessing=probe.card.preprocessing, init=probe.card.init, source=probe.card.source
+    )
+    card = dataclasses.replace(card, tensors_sha256=checkpoint.cards.tree_sha256(values))
+    kept = out / "checkpoints" / f"{step:08d}"
+    if probe.results is None or probe.results["part"] != "test":
+        checkpoint.write_folder(kept, {"weights": values}, card, {})
+        return probe.results
+    mesh = create_mesh()
+    evaluator = Evaluator(
+        config,
+        probe.dataset,
+        Functional(models.from_card(card, dtype=config.dtype)),
+        card.preprocessing,
+        card,
+        mesh,
+    )
+    how = (
+        f"a probe, then the whole network trained for {step} steps and kept, since of "
+        f"{facts['held_out_videos']} held-out videos top1 is {facts['top1']:.3f}, the probe's {facts['probe_top1']:.3f}"
+    )
+    results, predictions = evaluator.run(replicate(values, mesh), step, card.init, how)
+    if results["videos_evaluated"] != probe.results["videos_expected"]:
+        raise UserError(f"{out}: {results['videos_evaluated']} videos evaluated of {probe.results['videos_expected']}")
+    checkpoint.write_folder(kept, {"weights": values}, card, {})
+    write_results(out, results, predictions)
+    return results
