@@ -45,8 +45,10 @@ lint: $(VENV)/.tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 
+# Two processes, a file of tests each: more would need more memory than most machines have.
+SIDE_BY_SIDE ?= -n 2 --dist loadfile
 test: lint
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 # The compiler for GPUs, where no test but those that name it sees it.
 $(VENV)/cuda: $(VENV)/.run-time requirements-cuda.txt

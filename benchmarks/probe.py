@@ -1,6 +1,6 @@
 """What `r23d probe` reaches on labelled videos, and in which time; with few labels, too.
 
-    python benchmarks/probe.py WEIGHTS DATA [--splits 1 2 3] [--shots 1 5 10] [--seeds 5]
+    PYTHONPATH=. python benchmarks/probe.py WEIGHTS DATA [--splits 1 2 3] [--shots 1 5 10] [--seeds 5]
 
 For every split: a probe from video files to its report in a fresh cache, in a process of its own, with minutes, the
 test top1 with its 95 % interval (Wilson) and the cross-validated one; and what it takes again, with all features kept.

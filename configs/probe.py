@@ -17,6 +17,7 @@ def get_config():
     config.arch = "i3d"
     config.freeze_batch_norm = True
     config.augment.scales = (1.0, 0.84)
+    config.augment.flip = 0.0  # a head that sees the mirror image does so itself
     config.batch_size = 8
     config.epochs = 10.0
     config.optimizer.name = "adamw"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from r23d_jax.errors import Parser, UserError, run_command
 from r23d_jax.runtime.console import check_output, positive
+from r23d_jax.runtime.signals import EXIT_STATUS, Interrupted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +46,13 @@ def parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="try an attentive head, too (default: from 1000 videos on)",
     )
-    command.add_argument("--minutes", type=float, default=0.0, metavar="M", help="take about M minutes at most")
+    command.add_argument(
+        "--minutes",
+        type=float,
+        default=0.0,
+        metavar="M",
+        help="leave out what would take longer (mirror images, fine-tuning)",
+    )
     command.add_argument("--suggest", metavar="FOLDER", help="rank unlabelled videos: which to label next")
     command.add_argument("--finetune", action="store_true", help="then train the network too, if that is better")
     command.add_argument("--skip-unreadable", action="store_true", help="leave out videos that cannot be read")
@@ -69,7 +76,19 @@ def main() -> int:
     from r23d_jax.runtime.compile import enable_cache
 
     enable_cache()
-    done = session.run(
+    try:
+        return _run(session.run, flags)
+    except Interrupted:
+        done = (flags.out / "checkpoints").exists()
+        left = (
+            f"the probe in {flags.out} is finished, what came after it is not" if done else "the same command goes on"
+        )
+        print(f"interrupted: {left}; features are kept", file=sys.stderr)
+        return EXIT_STATUS
+
+
+def _run(run, flags: argparse.Namespace) -> int:
+    run(
         flags.weights,
         flags.data,
         flags.out,
@@ -82,6 +101,7 @@ def main() -> int:
         suggest=flags.suggest,
         finetune=flags.finetune,
         say=lambda line: print(line, file=sys.stderr),
+        tell=print,
         shots=flags.shots,
         mirrored=not flags.no_mirror,
         minutes=flags.minutes,
@@ -89,8 +109,6 @@ def main() -> int:
         batch_size=flags.batch,
         skip_unreadable=flags.skip_unreadable,
     )
-    for line in done.lines:
-        print(line)
     print(flags.out / "report.html")
     return 0
 

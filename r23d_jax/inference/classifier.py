@@ -199,7 +199,7 @@ class Classifier:
         """Returns a classifier for labelled videos on the frozen features of this one; see `r23d_jax.fit`."""
         import r23d_jax  # the front door, which is above this module
 
-        return r23d_jax.fit(self, data, out, **options)
+        return r23d_jax.fit(self, data, out, **{"dtype": self.dtype, **options})
 
     def iter_predictions(
         self,

@@ -69,7 +69,7 @@ def fit(
     """Trains an attentive head with AdamW and cosine decay; the same for the same arguments.
 
     It starts from mean pooling: queries and positions are zero. Tokens stay on the host, from where batches go to the
-    device, so that they may be more than its memory holds, and in float16.
+    device, so that they may be more than its memory holds.
 
     Args:
       tokens: float [N, P, D], raw features at P positions of a fixed grid over time, height and width.

@@ -15,7 +15,7 @@ from r23d_jax.models.head import VIEWS
 from r23d_jax.probing import attention
 from r23d_jax.probing.attention import Attention
 from r23d_jax.probing.heads import HEADS, NEIGHBOURS, Linear, Neighbours
-from r23d_jax.probing.samples import PARTS, FeatureSet, Samples
+from r23d_jax.probing.samples import PARTS, FeatureSet, Samples, weights_of
 from r23d_jax.probing.space import Space
 from r23d_jax.probing.validation import Candidate, Fold, Tried, cross_validate, folds, judge, rows_of
 
@@ -152,9 +152,8 @@ def _attentive(samples: Samples, classes: int, parts: Sequence[Fold], mirrored: 
 def _fit_attention(samples: Samples, classes: int, mirrored: bool, seed: int) -> Attention:
     views = VIEWS if mirrored else VIEWS[:1]
     video = np.tile(samples.video, len(views))
-    weights = 1 / np.bincount(video, minlength=len(samples.labels))[video]
     grids = np.concatenate([samples.grids[view] for view in views])
-    return attention.fit(grids, samples.labels[video], classes, weights, seed)
+    return attention.fit(grids, samples.labels[video], classes, weights_of(video), seed)
 
 
 def _fit_alone(samples: Samples, classes: int, best: Tried, seed: int) -> tuple[Neighbours | Attention, str]:

@@ -110,7 +110,7 @@ class LabelledVideos:
         return self.reader.content_sha256(index)
 
     def scan(self, index: int, resize: Resize, flow: str | None = None) -> Scanned:
-        """Decodes a whole video once and keeps all its frames.
+        """Decodes a whole video once, and keeps its frames if they are not too many, as `inference.clips.scan` does.
 
         Args:
           index: place of the video in `videos`.

@@ -88,7 +88,7 @@ class VideoFiles:
         out[:, video.height :] = 0
         out[:, : video.height, video.width :] = 0
         scanned = self._decoded[position]
-        if self.flow:
+        if self.flow or scanned.frames is None:
             ((_, pictures),) = read_clips(scanned, np.asarray(indices)[None])
             out[:, : video.height, : video.width] = pictures
             return
@@ -130,7 +130,7 @@ class _Recent:
         with video.lock:
             if video.scanned is None:
                 video.scanned = self._decode(position)
-                video.size = sum(frame.nbytes for frame in video.scanned.frames)
+                video.size = sum(frame.nbytes for frame in video.scanned.frames or ())
             scanned = video.scanned
         with self._lock:
             while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > self._limit:

@@ -28,10 +28,10 @@ from r23d_jax.inference.clips import Scanned
 from r23d_jax.models.head import VIEWS, HeadSpec
 from r23d_jax.probing.data import LabelledVideos
 from r23d_jax.probing.dataset import record_of
-from r23d_jax.probing.samples import PARTS, Samples, in_parts
+from r23d_jax.probing.samples import PARTS, Samples, by_network, in_parts
 from r23d_jax.runtime.files import cache_dir, locked, open_arrays, write_arrays
 
-_FORMAT = 1  # of the files; another number computes all anew
+_FORMAT = 2  # of the files; another number computes all anew
 _STAGES = 4  # the deepest ones are kept
 
 
@@ -41,7 +41,7 @@ class VideoFeatures:
 
     Attributes:
       averages: view -> stage -> float32 [clips, PARTS, C].
-      grids: view -> float16 [clips, positions, C] of the extractor's `grid_of`; None without.
+      grids: view -> float32 [clips, positions, C] of the extractor's `grid_of`; None without.
       count, fps, height, width, times: of the video at the decoded size, as in `VideoRecord`.
     """
 
@@ -188,10 +188,7 @@ class Extractor:
 
 def stages_of(clf: Classifier) -> tuple[str, ...]:
     """Returns the deepest stages with weights of a network, in order of depth; of several networks those of each."""
-    members: dict[str, list[str]] = {}
-    for stage in clf.model.channels():
-        members.setdefault(stage.partition(".")[0] if "." in stage else "", []).append(stage)
-    return tuple(stage for stages in members.values() for stage in stages[-_STAGES:])
+    return tuple(stage for stages in by_network(clf.model.channels()) for stage in stages[-_STAGES:])
 
 
 def samples_of(
@@ -237,7 +234,7 @@ def _features(result: runner.VideoResult, views: Sequence[str], stages: Sequence
         for number, view in enumerate(views)
     }
     grid = result.outputs.get("grid")
-    grids = None if grid is None else {view: grid[:, number].astype(np.float16) for number, view in enumerate(views)}
+    grids = None if grid is None else {view: grid[:, number] for number, view in enumerate(views)}
     return VideoFeatures(averages, grids, scanned.count, scanned.fps, *scanned.size, scanned.times)
 
 

@@ -19,7 +19,6 @@ from tfds_ucf101 import stills
 from tfds_ucf101.media import Media, VideoFile
 
 PICTURES_FPS = 25.0  # of pictures, which do not say theirs; what `tfds build` takes, too
-_ALL = 1 << 62  # bytes: keep every frame, however many
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class FileReader:
         media = self.media[index]
         with _readable(media):
             if isinstance(media, VideoFile):
-                return clips.scan(Path(media.path), resize, keep_bytes=_ALL, flow=flow)
+                return clips.scan(Path(media.path), resize, flow=flow)
             if media.still:
                 pictures = _scaled(_pictures(media), resize, flow)
                 return _scanned(media, pictures, flow, PICTURES_FPS, None)

@@ -21,7 +21,7 @@ from r23d_jax.models.functional import Functional
 from r23d_jax.probing import network
 from r23d_jax.probing.choose import choose, clip_logits
 from r23d_jax.probing.fit import Probe
-from r23d_jax.probing.heads import Linear
+from r23d_jax.probing.heads import Linear, temperature
 from r23d_jax.probing.validation import folds
 from r23d_jax.runtime.files import write_json
 from r23d_jax.runtime.mesh import create_mesh, replicate
@@ -92,8 +92,7 @@ def finetune(
 
     folder = out / FOLDER
     begin = folder / "start"
-    if not begin.exists():
-        checkpoint.save_weights(begin, weights, card)
+    checkpoint.save_weights(begin, weights, card)
     positions = np.asarray(probe.positions)
     dataset = _Parts(probe.dataset, {"train": positions[train], "val": positions[held_out]})
     frames = _usual_length(probe, card.preprocessing)
@@ -101,7 +100,8 @@ def finetune(
     recipe = _recipe(config, begin, card, frames, len(train), minutes)
     trained = train_and_evaluate(recipe, folder / "run", dataset)
     predictions = Predictions.load(folder / "run" / "predictions.npz")
-    ours = _judged(predictions.scores, predictions.labels)
+    factor = temperature(predictions.logits, predictions.labels)
+    ours = _judged(metrics.softmax(factor * predictions.logits), predictions.labels)
     kept = (-ours[0], ours[1]) < (-theirs[0], theirs[1])
     lines = [
         f"fine-tuned: top1 {ours[0]:.4f} on {len(held_out)} held-out videos, cross entropy {ours[1]:.3f}; the probe "
@@ -116,9 +116,11 @@ def finetune(
         "probe_cross_entropy": theirs[1],
         "steps": trained["step"],
     }
-    results = _keep(probe, folder / "run", out, config, facts) if kept else probe.results
+    results = _keep(probe, folder / "run", out, config, facts, factor) if kept else probe.results
     if results is not None:
         results = {**results, "fine_tuning": facts}
+        if kept and results["part"] != "test":
+            results["protocol"] += "; all this is of the probe, before the network was trained and kept"
         write_json(out / "results.json", results)
     report.write(out, probe.dataset)
     return results, lines
@@ -144,20 +146,24 @@ def _usual_length(probe: Probe, spec) -> int:
 def _recipe(config: ConfigDict, begin: Path, card, frames: int, videos: int, minutes: float) -> ConfigDict:
     recipe = config.copy_and_resolve_references().unlock()
     recipe.init_from, recipe.budget_minutes = str(begin), minutes
-    recipe.clip.frames, recipe.clip.sampling = frames, "linspace" if not card.preprocessing.frames else "dense"
-    recipe.eval.part, recipe.eval.max_frames = "val", card.preprocessing.max_frames
+    spec = card.preprocessing
+    recipe.clip.frames, recipe.clip.sampling = frames, spec.sampling if spec.frames else "linspace"
+    recipe.eval.part, recipe.eval.max_frames = "val", spec.max_frames
     recipe.batch_size = max(2, min(config.batch_size, videos // 2))
-    recipe.augment.flip = 0.5 if card.model["head"]["mirrored"] else 0.0
     recipe.log_every = 1
     return recipe.lock()
 
 
-def _keep(probe: Probe, trained: Path, out: Path, config: ConfigDict, facts: dict[str, Any]) -> dict[str, Any] | None:
+def _keep(
+    probe: Probe, trained: Path, out: Path, config: ConfigDict, facts: dict[str, Any], factor: float
+) -> dict[str, Any] | None:
     """Writes the trained network as the run's checkpoint, and its scores and report if there is a test side.
 
     Returns the content of `results.json`; without a test side it is still the probe's, whose checkpoint stays too.
     """
     values, card = checkpoint.load_weights(checkpoint.find(trained, "last"))
+    calibrated = {name: np.float32(factor) * values[name] for name in ("fc.kernel", "fc.bias")}
+    values = {**values, **calibrated}
     step = facts["steps"]
     card = dataclasses.replace(
         card, preprocessing=probe.card.preprocessing, init=probe.card.init, source=probe.card.source
@@ -178,11 +184,14 @@ def _keep(probe: Probe, trained: Path, out: Path, config: ConfigDict, facts: dic
     )
     how = (
         f"a probe, then the whole network trained for {step} steps and kept, since of "
-        f"{facts['held_out_videos']} held-out videos top1 is {facts['top1']:.3f}, the probe's {facts['probe_top1']:.3f}"
+        f"{facts['held_out_videos']} held-out videos, which neither has learned from, top1 is {facts['top1']:.3f}, the "
+        f"probe's {facts['probe_top1']:.3f}{probe.remarks}"
     )
     results, predictions = evaluator.run(replicate(values, mesh), step, card.init, how)
     if results["videos_evaluated"] != probe.results["videos_expected"]:
         raise UserError(f"{out}: {results['videos_evaluated']} videos evaluated of {probe.results['videos_expected']}")
     checkpoint.write_folder(kept, {"weights": values}, card, {})
+    results["cross_validation"] = probe.results["cross_validation"]
+    facts["probe_test_top1"] = probe.results["top1"]
     write_results(out, results, predictions)
     return results

@@ -36,6 +36,8 @@ from r23d_jax.weights import checkpoint
 from r23d_jax.weights.card import Card
 
 FILE_NAME = "probe.json"
+_SLICE = 32  # videos whose time says that of all
+_SHARE = 0.7  # of the minutes are for features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Options:
     Attributes:
       shots: so many training videos a class are used, drawn by the seed; 0 for all.
       mirrored: whether mirror images are tried.
-      minutes: mirror images are left out where they would take longer than this altogether; 0 for no limit.
+      minutes: mirror images are left out where they would not be done in most of this; 0 for no limit.
       seed: of folds and draws.
       batch_size: clips per batch; 0 to choose by the device.
       skip_unreadable: videos that cannot be read are left out instead of being an error.
@@ -61,6 +63,8 @@ class Options:
     def __post_init__(self):
         if self.shots < 0 or not 0 <= self.minutes < math.inf:
             raise UserError(f"shots={self.shots}, minutes={self.minutes:g}: give numbers above 0, or 0 for no limit")
+        if not 0 <= self.seed < 1 << 31:
+            raise UserError(f"seed={self.seed}: give a whole number from 0 to {(1 << 31) - 1}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Probe:
       samples: features of the training videos.
       positions: of those in `dataset`.
       config: of the run.
+      remarks: what its protocol says of videos that were left out.
     """
 
     weights: dict[str, np.ndarray]
@@ -87,6 +92,7 @@ class Probe:
     samples: Samples
     positions: tuple[int, ...]
     config: ConfigDict
+    remarks: str
 
 
 def fit(
@@ -112,11 +118,9 @@ def fit(
       say: called with lines for the user.
 
     Raises:
-      UserError: the data do not do for a probe, a video cannot be read, or `out` holds a run.
+      UserError: the data do not do for a probe, or a video cannot be read.
     """
     start = time.monotonic()
-    if (out / "checkpoints").exists():
-        raise UserError(f"{out}: holds a run already; name another folder (features are kept, so it is quick)")
     training, test = sides(data, options)
     features = _features(clf, data, [*training, *test], options, extractor, say)
     left_out = len(training) + len(test) - len(features)
@@ -142,23 +146,25 @@ def fit(
     else:
         predictions = None
         say("nothing to evaluate: there is no test side, and no class has videos of two groups to hold one out")
+    remarks = (
+        f"; at most {options.shots} training videos a class, drawn by seed {options.seed}" if options.shots else ""
+    )
+    remarks += f"; {left_out} videos that cannot be read left out" if left_out else ""
     results = None
     if predictions is not None:
         evaluator = Evaluator(config, dataset, Functional(clf.model), card.preprocessing, card, create_mesh())
-        results = evaluator.results(
-            predictions, 0, card.init, _protocol(choice, samples, bool(test), options, left_out)
-        )
+        results = evaluator.results(predictions, 0, card.init, _protocol(choice, samples, bool(test), remarks))
         results |= {"videos_expected": len(test or training)}
         results |= {"cross_validation": _of_choice(choice)} if choice.folds else {}
     out.mkdir(parents=True, exist_ok=True)
     claim_workdir(out, config, dataset)
     write_json(out / FILE_NAME, _summary(clf, choice, samples, options, extractor, test, time.monotonic() - start))
-    checkpoint.write_folder(out / "checkpoints" / f"{0:08d}", {"weights": weights}, card, {})
     if results is not None:
         write_results(out, results, predictions)
+    checkpoint.write_folder(out / "checkpoints" / f"{0:08d}", {"weights": weights}, card, {})  # a run from here on
     report.write(out, dataset, (weights, card))
     positions = tuple(data.positions[index] for index in training)
-    return Probe(weights, card, choice, results, dataset, features, samples, positions, config)
+    return Probe(weights, card, choice, results, dataset, features, samples, positions, config, remarks)
 
 
 def describe(choice: Choice, samples: Samples) -> str:
@@ -200,21 +206,35 @@ def _features(clf, data, videos, options: Options, extractor: Extractor, say) ->
     first = views if not options.minutes else VIEWS[:1]
     start = time.monotonic()
     features, failed = extractor.run(data, videos, first, options.batch_size)
-    if failed:
-        index, error = next(iter(failed.items()))
-        if not options.skip_unreadable:
-            raise UserError(
-                f"{len(failed)} of {len(videos)} videos cannot be read, first {data.videos[index].shown}: {error}; "
-                "mend or remove them, or leave them out with --skip-unreadable"
-            )
-        say(f"left out, since they cannot be read: {len(failed)} videos, first {data.videos[index].shown}: {error}")
-    if first != views and len(features) > 1:
-        expected = (time.monotonic() - start) * len(features) / max(extractor.computed, 1)
-        if time.monotonic() - start + expected > 0.8 * 60 * options.minutes:
-            say(f"mirror images left out: about {expected / 60:.1f} minutes more, of {options.minutes:g} in all")
-        else:
-            features, _ = extractor.run(data, sorted(features), views, options.batch_size)
-    return features
+    _refuse_or_say(data, failed, len(videos), options, say)
+    return features if first == views else _mirrored(data, features, options, extractor, start, say)
+
+
+def _mirrored(data, features, options: Options, extractor: Extractor, start: float, say) -> dict[int, VideoFeatures]:
+    """Adds mirror images, if by the first videos' time all will be done; what was computed is kept for another time."""
+    places, deadline = sorted(features), start + _SHARE * 60 * options.minutes
+    begun = time.monotonic()
+    whole, failed = extractor.run(data, places[:_SLICE], VIEWS, options.batch_size)
+    expected = begun + (time.monotonic() - begun) / len(places[:_SLICE]) * len(places)
+    if max(expected, time.monotonic()) > deadline:
+        say(f"mirror images left out: about {(expected - begun) / 60:.1f} minutes, of {options.minutes:g} in all")
+        return features
+    more, more_failed = extractor.run(data, places[_SLICE:], VIEWS, options.batch_size)
+    _refuse_or_say(data, failed | more_failed, len(places), options, say)
+    return whole | more
+
+
+def _refuse_or_say(data, failed: dict[int, Exception], count: int, options: Options, say) -> None:
+    if not failed:
+        return
+    index, error = next(iter(failed.items()))
+    first = f"first {data.videos[index].shown}: {error}"
+    if not options.skip_unreadable:
+        raise UserError(
+            f"{len(failed)} of {count} videos cannot be read, {first}; mend or remove them, or leave them out with "
+            "--skip-unreadable"
+        )
+    say(f"left out, since they cannot be read: {len(failed)} videos, {first}")
 
 
 def _on_test(data, dataset, samples: Samples, test, choice: Choice) -> Predictions:
@@ -256,11 +276,10 @@ def _config(clf, origin: str, data, data_dir: str, options: Options, part: str) 
     return config.lock()
 
 
-def _protocol(choice: Choice, samples: Samples, has_test: bool, options: Options, left_out: int) -> str:
+def _protocol(choice: Choice, samples: Samples, has_test: bool, remarks: str) -> str:
     seen = f"a probe on frozen features: {describe(choice, samples)}"
     seen += ", by which it was chosen" if choice.folds else ""
-    seen += f"; at most {options.shots} training videos a class, drawn by seed {options.seed}" if options.shots else ""
-    seen += f"; {left_out} videos that cannot be read left out" if left_out else ""
+    seen += remarks
     if has_test:
         return seen
     return f"cross-validated: each video scored by a probe that was chosen and fitted without its group; here {seen}"

@@ -111,7 +111,7 @@ def preprocessing(card: Card, size: int = 0) -> Preprocessing:
     spec = card.preprocessing
     side = _side(spec)
     wanted = size or _usual(side)
-    if wanted < 32:
+    if size and size < 32:
         raise UserError(f"--size {wanted}: give at least 32 pixels")
     resize = spec.resize
     if isinstance(resize, tuple):

@@ -1,7 +1,7 @@
 """Features of labelled videos as arrays: what heads are fitted to."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Samples:
       video: int [N], place of each clip's video in `labels`.
       labels: int [V].
       groups: str [V]; videos of a group stay together.
-      grids: view -> float16 [N, positions, C], averages of `grid_of` over the parts of a grid; None without.
+      grids: view -> float32 [N, positions, C], averages of `grid_of` over the parts of a grid; None without.
       grid_of: a stage.
     """
 
@@ -59,10 +59,7 @@ class Samples:
 
         Of several networks those of each, and those of all side by side.
         """
-        members: dict[str, list[str]] = {}  # of several networks, whose stages are called "0.layer1" and so on
-        for stage in self.stages:
-            members.setdefault(stage.partition(".")[0] if "." in stage else "", []).append(stage)
-        of_each = [_of_one(tuple(stages)) for stages in members.values()]
+        of_each = [_of_one(stages) for stages in by_network(self.stages)]
         together = [sum(parts, ()) for parts in zip(*of_each, strict=False)] if len(of_each) > 1 else []
         chosen = sum(of_each, []) + together
         mirrored = (False, True) if VIEWS[1] in self.averages else (False,)
@@ -101,6 +98,19 @@ class Samples:
         grids = self.grids and {view: array[clips] for view, array in self.grids.items()}
         video = place[self.video[clips]]
         return Samples(averages, video, self.labels[videos], self.groups[videos], grids, self.grid_of)
+
+
+def by_network(stages: Iterable[str]) -> list[tuple[str, ...]]:
+    """Returns the stages of each network; those of several side by side are called "0.layer1" and so on."""
+    members: dict[str, list[str]] = {}
+    for stage in stages:
+        members.setdefault(stage.partition(".")[0] if "." in stage else "", []).append(stage)
+    return [tuple(of_one) for of_one in members.values()]
+
+
+def weights_of(video: np.ndarray) -> np.ndarray:
+    """Returns float64 [n], what each row counts if all rows of a video, int [n], count one together."""
+    return 1 / np.bincount(video)[video]
 
 
 def _of_one(stages: tuple[str, ...]) -> list[tuple[str, ...]]:

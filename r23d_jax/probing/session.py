@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from r23d_jax.errors import UserError
 from r23d_jax.inference.classifier import Classifier
 from r23d_jax.probing import finetune as finetuning
 from r23d_jax.probing import network
 from r23d_jax.probing import suggest as suggesting
 from r23d_jax.probing.data import open_data
 from r23d_jax.probing.extract import Extractor
-from r23d_jax.probing.fit import Options, Probe, fit
+from r23d_jax.probing.fit import Options, Probe, fit, sides
 from r23d_jax.report.numbers import wilson_interval
 from r23d_jax.runtime import precision
 from r23d_jax.runtime.addresses import public_name
@@ -44,6 +45,7 @@ def run(
     suggest: str | None = None,
     finetune: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    tell: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> Done:
     """Fits a probe; see `r23d_jax.fit`.
@@ -61,36 +63,60 @@ def run(
       suggest: a folder of unlabelled videos to rank.
       finetune: whether the network is trained too.
       say: called with lines on the progress.
+      tell: called with lines on the results, as soon as they are there.
       **options: of `Options`.
     """
     start, chosen = time.monotonic(), Options(**options)
     precision.check(dtype, *precision.hardware())
     if suggest:
         suggesting.find(suggest)  # an error now, not in an hour
+    there = [name for name in ("checkpoints", "config.json", "results.json") if (Path(out) / name).exists()]
+    if there:
+        raise UserError(
+            f"{out}: holds a run already ({there[0]}); name another folder, where kept features are used too"
+        )
     labelled = open_data(data, split)
     for line in (labelled.layout, *labelled.notes):
         say(line)
     if isinstance(weights, Classifier):
         values, card, origin = weights.weights, weights.card, weights.card.init
     else:
-        names = [str(weights)] if Path(weights).exists() else str(weights).split(",")
+        names = [str(weights)] if Path(weights).exists() else [name.strip() for name in str(weights).split(",")]
         loaded = [loading.load_flat(name, arch, say=say) for name in names]
         origin = " + ".join(map(public_name, names))
         values, card = loaded[0] if len(loaded) == 1 else network.joined(loaded)
+    if labelled.dataset is not None and (labelled.channels, labelled.flow) != (
+        card.preprocessing.channels,
+        card.preprocessing.flow,
+    ):
+        there = f"{labelled.channels}{f' ({labelled.flow})' if labelled.flow else ''}"
+        raise UserError(f"{data}: holds {there}, and these weights see {card.preprocessing.input}: give a set of that")
     clf = network.frozen(values, card, dtype, size)
     if attention is None:
-        attention = sum(video.part in ("train", "val") for video in labelled.videos) >= _MANY
+        attention = len(sides(labelled, chosen)[0]) >= _MANY
     extractor = Extractor(clf, folder, say, attention)
     probe = fit(clf, origin, labelled, str(data), Path(out), chosen, extractor, say)
-    lines = [] if probe.results is None else [_scores(probe.results)]
+    lines: list[str] = []
+
+    def add(*said: str) -> None:
+        lines.extend(said)
+        for line in said:
+            tell(line)
+
+    if probe.results is not None:
+        add(_scores(probe.results))
+    kept = False
     if finetune:
         left = chosen.minutes - (time.monotonic() - start) / 60 if chosen.minutes else _TRAINED
         results, said = finetuning.finetune(probe, clf, Path(out), probe.config, max(left, _LEAST), say)
-        lines += said
-        if results is not None and results is not probe.results and results["fine_tuning"]["kept"]:
-            lines.append(_scores(results))
+        add(*said)
+        kept = results is not None and results is not probe.results and results["fine_tuning"]["kept"]
+        if kept:
+            add(_scores(results))
     if suggest:
-        lines += suggesting.suggest(probe, extractor, suggest, Path(out), say)
+        if kept:
+            say("ranked by the probe, not by the fine-tuned network")
+        add(*suggesting.suggest(probe, extractor, suggest, Path(out), say, chosen.batch_size))
     return Done(probe, lines)
 
 

@@ -22,7 +22,9 @@ FILE_NAME = "suggestions.csv"
 _COLUMNS = ("path", "uncertainty", "label", "score", "second_label", "second_score")
 
 
-def suggest(probe: Probe, extractor: Extractor, folder: str, out: Path, say: Callable[[str], None]) -> list[str]:
+def suggest(
+    probe: Probe, extractor: Extractor, folder: str, out: Path, say: Callable[[str], None], batch_size: int = 0
+) -> list[str]:
     """Writes `out/suggestions.csv`, the most uncertain video first, and returns lines for the user.
 
     Uncertainty is the entropy of a video's scores, divided by that of equal ones: from 0 to 1 (B. Settles, "Active
@@ -33,6 +35,7 @@ def suggest(probe: Probe, extractor: Extractor, folder: str, out: Path, say: Cal
       extractor: of its features.
       folder: of videos, searched recursively; or a file or a pattern.
       out: folder of the table.
+      batch_size: clips per batch; 0 to choose by the device.
       say: called with a line for each video that cannot be read.
 
     Raises:
@@ -40,7 +43,7 @@ def suggest(probe: Probe, extractor: Extractor, folder: str, out: Path, say: Cal
     """
     found = find(folder)
     data = _unlabelled(found, folder)
-    features, failed = extractor.run(data, range(len(found)), probe.choice.features.views)
+    features, failed = extractor.run(data, range(len(found)), probe.choice.features.views, batch_size)
     for index, error in failed.items():
         say(f"left out: {found[index].path}: {error}")
     if not features:

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from r23d_jax.evaluation import metrics
 from r23d_jax.models.head import VIEWS
 from r23d_jax.probing.heads import HEADS, Neighbours, temperature
-from r23d_jax.probing.samples import FeatureSet, Samples
+from r23d_jax.probing.samples import FeatureSet, Samples, weights_of
 from r23d_jax.probing.space import Space
 
 FOLDS = 5
@@ -150,5 +150,4 @@ def rows_of(
     clips = np.arange(len(samples.video)) if videos is None else samples.clips_of(videos)
     rows = np.concatenate([samples.vectors(features, view)[clips] for view in features.views])
     video = np.tile(samples.video[clips], len(features.views))
-    weights = 1 / np.bincount(video, minlength=len(samples.labels))[video]
-    return rows, samples.labels[video], weights
+    return rows, samples.labels[video], weights_of(video)

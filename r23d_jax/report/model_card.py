@@ -219,7 +219,7 @@ def _training(config: Mapping[str, Any], is_probe: bool) -> str | None:
         return None
     if is_probe:
         start = repository.public_origin(config.get("init_from", "WEIGHTS"))
-        command = f"r23d probe --weights {shlex.quote(str(start))} DATA --out RUN"
+        command = f"r23d probe --weights {shlex.quote(str(start).replace(' + ', ','))} DATA --out RUN"
         return f"Made by:\n\n{_block(command)}"
     defaults = json.loads(json.dumps(configs.flatten(configs.load("common"))))
     changed = {
