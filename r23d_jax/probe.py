@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         help="side of the network's input (default: the weights' own; on a CPU half of it from 160 pixels on)",
     )
-    command.add_argument("--no-mirror", action="store_true", help="do not try mirror images, which take half the time")
+    command.add_argument(
+        "--no-mirror", dest="mirrored", action="store_false", help="do not try mirror images, which take half the time"
+    )
     command.add_argument(
         "--attention",
         action=argparse.BooleanOptionalAction,
@@ -56,11 +58,18 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--suggest", metavar="FOLDER", help="rank unlabelled videos: which to label next")
     command.add_argument("--finetune", action="store_true", help="then train the network too, if that is better")
     command.add_argument("--skip-unreadable", action="store_true", help="leave out videos that cannot be read")
-    command.add_argument("--features", type=Path, metavar="DIR", help="where features are kept (default: the cache)")
+    command.add_argument(
+        "--features", dest="folder", type=Path, metavar="DIR", help="where features are kept (default: the cache)"
+    )
     command.add_argument("--arch", help="network of a weights file that does not say it")
     command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="to compute in")
     command.add_argument(
-        "--batch", type=positive, default=0, metavar="N", help="clips a batch (default: by the device)"
+        "--batch",
+        dest="batch_size",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="clips a batch (default: by the device)",
     )
     command.add_argument("--debug", action="store_true", help="show tracebacks")
     return command
@@ -76,8 +85,9 @@ def main() -> int:
     from r23d_jax.runtime.compile import enable_cache
 
     enable_cache()
+    options = {name: value for name, value in vars(flags).items() if name not in ("data", "weights", "out", "debug")}
     try:
-        return _run(session.run, flags)
+        session.run(flags.weights, flags.data, flags.out, say=_say, tell=print, **options)
     except Interrupted:
         done = (flags.out / "checkpoints").exists()
         left = (
@@ -85,32 +95,12 @@ def main() -> int:
         )
         print(f"interrupted: {left}; features are kept", file=sys.stderr)
         return EXIT_STATUS
-
-
-def _run(run, flags: argparse.Namespace) -> int:
-    run(
-        flags.weights,
-        flags.data,
-        flags.out,
-        split=flags.split,
-        arch=flags.arch,
-        size=flags.size,
-        dtype=flags.dtype,
-        folder=flags.features,
-        attention=flags.attention,
-        suggest=flags.suggest,
-        finetune=flags.finetune,
-        say=lambda line: print(line, file=sys.stderr),
-        tell=print,
-        shots=flags.shots,
-        mirrored=not flags.no_mirror,
-        minutes=flags.minutes,
-        seed=flags.seed,
-        batch_size=flags.batch,
-        skip_unreadable=flags.skip_unreadable,
-    )
     print(flags.out / "report.html")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

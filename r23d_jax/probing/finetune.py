@@ -61,7 +61,7 @@ def finetune(
     """Trains for some minutes, and puts the result into the run in `out` if it is better.
 
     One part of the cross-validation is held out. A probe is fitted to the rest, its network trained on the rest, and
-    both are scored on the part: the network is kept if more videos are right, or as many with a lower cross entropy.
+    both are scored on the part: the network is kept if more videos are right, by more than a standard error.
 
     Args:
       probe: fitted, its run in `out`.
@@ -102,7 +102,8 @@ def finetune(
     predictions = Predictions.load(folder / "run" / "predictions.npz")
     factor = temperature(predictions.logits, predictions.labels)
     ours = _judged(metrics.softmax(factor * predictions.logits), predictions.labels)
-    kept = (-ours[0], ours[1]) < (-theirs[0], theirs[1])
+    # By a standard error: as good is not enough, since the probe learns from the held-out videos too.
+    kept = bool(ours[0] > theirs[0] + np.sqrt(theirs[0] * (1 - theirs[0]) / len(held_out)))
     lines = [
         f"fine-tuned: top1 {ours[0]:.4f} on {len(held_out)} held-out videos, cross entropy {ours[1]:.3f}; the probe "
         f"{theirs[0]:.4f}, {theirs[1]:.3f}: {'the fine-tuned network' if kept else 'the probe'} is kept"

@@ -142,7 +142,7 @@ def _fine_tuning(tuning: FineTuning, cross_validated: bool) -> list[Markup]:
     ]
     caption = (
         f"On {tuning.videos:,} training videos that both were fitted without; kept is the one that has more of them "
-        "right, or as many with a lower cross entropy"
+        "right by more than a standard error"
     )
     header = ("Network", "Top-1 %", "Cross entropy", "Which was kept")
     content = [element("h3", "Fine-tuning"), table(header, rows, (1, 2), caption)]
