@@ -153,6 +153,7 @@ def test_it_starts_where_the_probe_ended(fit, short, monkeypatch):
         return judge(scores, labels)
 
     monkeypatch.setattr(finetune, "_judged", record)
+    monkeypatch.setattr(finetune, "temperature", lambda logits, labels: 1.0)  # which would calibrate the network
     short(steps=1, lr=0.0, ema=0.0)
     fit(mirrored=True)
     (theirs, labels), (ours, ours_labels) = judged
