@@ -21,7 +21,7 @@ import numpy as np
 
 from r23d_jax.evaluation import metrics
 from r23d_jax.probing import network
-from r23d_jax.probing.choose import choose, clip_logits
+from r23d_jax.probing.choose import choose, video_scores
 from r23d_jax.probing.data import open_data
 from r23d_jax.probing.extract import Extractor, samples_of
 from r23d_jax.probing.fit import Options, sides
@@ -45,7 +45,7 @@ def main() -> None:
             for run in ("first", "again"):
                 _whole(flags, Path(folder), split, run)
         if flags.shots:
-            _few(flags)
+            _few(flags, Path(folder) / f"features{flags.splits[0]}")
 
 
 def _whole(flags, folder: Path, split: str, run: str) -> None:
@@ -73,10 +73,10 @@ def _whole(flags, folder: Path, split: str, run: str) -> None:
     )
 
 
-def _few(flags) -> None:
+def _few(flags, folder: Path) -> None:
     enable_cache()
     values, card = loading.load_flat(flags.weights, say=lambda line: None)
-    extractor = Extractor(network.frozen(values, card, "float32"), None, print)
+    extractor = Extractor(network.frozen(values, card, "float32"), folder, print)
     data = open_data(flags.data, flags.splits[0])
     training, test = sides(data, Options())
     features, _ = extractor.run(data, [*training, *test], ("plain", "mirrored"))
@@ -86,7 +86,7 @@ def _few(flags) -> None:
         for seed in range(flags.seeds):
             drawn, _ = sides(data, Options(shots=shots, seed=seed))
             choice = choose(samples_of(data, features, drawn), len(data.class_names), seed)
-            scores = held_out.of_videos(metrics.softmax(clip_logits(choice, held_out)))
+            scores = video_scores(choice, held_out)
             found.append(np.mean(metrics.ranks(scores, held_out.labels) < 1))
         half = 1.96 * np.std(found, ddof=1) / np.sqrt(len(found))
         print(

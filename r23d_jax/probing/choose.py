@@ -108,9 +108,7 @@ def _without_validation(samples: Samples, classes: int) -> Choice:
     """The head where no group can be held out: the deepest stages in their order in time, strongly regularised."""
     features = FeatureSet(samples.stages[-_DEEPEST:], PARTS, VIEWS[1] in samples.averages)
     candidate = Candidate(features, "logistic", 1.0)
-    rows, labels, weights = rows_of(samples, features)
-    space = Space.of(rows, weights)
-    head = space.fold(HEADS[candidate.head].fit(space.project(rows), labels, classes, weights, candidate.value))
+    head = _fit_linear(samples, classes, candidate)
     chosen = "logistic regression: there are too few videos to choose by cross-validation"
     return Choice(features, head, [], chosen, [candidate], float("nan"), float("nan"), None, 0, 0)
 
@@ -144,13 +142,22 @@ def _attentive(samples: Samples, classes: int, parts: Sequence[Fold], mirrored: 
     once = [part for part in parts if part[0] == 0]
     logits = np.zeros((len(samples.video), classes))
     for _, train, held_out in once:
-        head, clips = _fit_attention(samples.only(train), classes, mirrored, seed), samples.clips_of(held_out)
+        head, clips = (
+            _fit_attention(samples.only(train), classes, candidate.features.views, seed),
+            samples.clips_of(held_out),
+        )
         logits[clips] = np.mean([head(samples.grids[view][clips]) for view in candidate.features.views], axis=0)
     return judge(candidate, logits, samples, once)
 
 
-def _fit_attention(samples: Samples, classes: int, mirrored: bool, seed: int) -> Attention:
-    views = VIEWS if mirrored else VIEWS[:1]
+def _fit_linear(samples: Samples, classes: int, candidate: Candidate) -> Linear:
+    """Returns a linear head on raw features, fitted to all."""
+    rows, labels, weights = rows_of(samples, candidate.features)
+    space = Space.of(rows, weights)
+    return space.fold(HEADS[candidate.head].fit(space.project(rows), labels, classes, weights, candidate.value))
+
+
+def _fit_attention(samples: Samples, classes: int, views: Sequence[str], seed: int) -> Attention:
     video = np.tile(samples.video, len(views))
     grids = np.concatenate([samples.grids[view] for view in views])
     return attention.fit(grids, samples.labels[video], classes, weights_of(video), seed)
@@ -160,7 +167,7 @@ def _fit_alone(samples: Samples, classes: int, best: Tried, seed: int) -> tuple[
     """Returns a head that is not linear, fitted to all and calibrated, and what it is in words."""
     features = best.candidate.features
     if best.candidate.head == "attention":
-        head = _fit_attention(samples, classes, features.mirrored, seed)
+        head = _fit_attention(samples, classes, features.views, seed)
         scaled = {"kernel": head.kernel * best.temperature, "bias": head.bias * best.temperature}
         return dataclasses.replace(head, **scaled), "an attentive head"
     rows, labels, weights = rows_of(samples, features)
@@ -179,6 +186,11 @@ def clip_logits(choice: Choice, samples: Samples) -> np.ndarray:
     return np.mean(found, axis=0).astype(np.float32)
 
 
+def video_scores(choice: Choice, samples: Samples) -> np.ndarray:
+    """Returns float64 [V, C], the mean softmax over each video's clips."""
+    return samples.of_videos(metrics.softmax(clip_logits(choice, samples)))
+
+
 def _average(samples: Samples, classes: int, committee: Sequence[Tried], scale: float) -> tuple[FeatureSet, Linear]:
     """Returns the mean of the committee's calibrated heads as one head on all that any of them sees."""
     stages = [s for s in samples.stages if any(s in one.candidate.features.stages for one in committee)]
@@ -186,10 +198,7 @@ def _average(samples: Samples, classes: int, committee: Sequence[Tried], scale: 
     union = FeatureSet(tuple(stages), bins, committee[0].candidate.features.mirrored)
     kernels, bias = {stage: 0.0 for stage in stages}, np.zeros(classes)
     for one in committee:
-        rows, labels, weights = rows_of(samples, one.candidate.features)
-        space = Space.of(rows, weights)
-        fitted = HEADS[one.candidate.head].fit(space.project(rows), labels, classes, weights, one.candidate.value)
-        head, factor = space.fold(fitted), scale * one.temperature / len(committee)
+        head, factor = _fit_linear(samples, classes, one.candidate), scale * one.temperature / len(committee)
         bias += factor * head.bias
         at = 0
         for stage in one.candidate.features.stages:

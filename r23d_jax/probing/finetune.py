@@ -19,7 +19,7 @@ from r23d_jax.evaluation.predictions import Predictions
 from r23d_jax.inference.classifier import Classifier
 from r23d_jax.models.functional import Functional
 from r23d_jax.probing import network
-from r23d_jax.probing.choose import choose, clip_logits
+from r23d_jax.probing.choose import choose, video_scores
 from r23d_jax.probing.fit import Probe
 from r23d_jax.probing.heads import Linear, temperature
 from r23d_jax.probing.validation import folds
@@ -27,6 +27,7 @@ from r23d_jax.runtime.files import write_json
 from r23d_jax.runtime.mesh import create_mesh, replicate
 from r23d_jax.training.loop import train_and_evaluate
 from r23d_jax.weights import checkpoint
+from r23d_jax.weights.card import tree_sha256
 
 FOLDER = "finetune"
 
@@ -56,7 +57,7 @@ class _Parts:
 
 
 def finetune(
-    probe: Probe, clf: Classifier, out: Path, config: ConfigDict, minutes: float, say: Callable[[str], None]
+    probe: Probe, clf: Classifier, out: Path, minutes: float, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[str]]:
     """Trains for some minutes, and puts the result into the run in `out` if it is better.
 
@@ -67,7 +68,6 @@ def finetune(
       probe: fitted, its run in `out`.
       clf: the frozen network.
       out: workdir of the run.
-      config: of the run.
       minutes: of training.
       say: called with lines on the progress.
 
@@ -76,19 +76,18 @@ def finetune(
     """
     if probe.card.arch == "several":
         return probe.results, ["not fine-tuned: several networks side by side are not trained together"]
-    parts = [(train, held_out) for _, train, held_out in folds(probe.samples, config.seed)]
+    parts = [(train, held_out) for _, train, held_out in folds(probe.samples, probe.config.seed)]
     if not parts:
         return probe.results, ["not fine-tuned: there are no videos to hold out, by which it would be judged"]
     train, held_out = parts[0]
-    inner = choose(probe.samples.only(train), len(probe.card.labels), config.seed)
+    inner = choose(probe.samples.only(train), len(probe.card.labels), probe.config.seed)
     if not isinstance(inner.head, Linear):
         return probe.results, [f"not fine-tuned: the probe is {inner.chosen}, and only linear heads can be trained"]
     weights, card = network.with_head(
         clf, inner.features, inner.head, probe.card.labels, probe.card.init, probe.card.source
     )
     before = probe.samples.only(held_out)
-    scores = before.of_videos(metrics.softmax(clip_logits(inner, before)))
-    theirs = _judged(scores, before.labels)
+    theirs = _judged(video_scores(inner, before), before.labels)
 
     folder = out / FOLDER
     begin = folder / "start"
@@ -97,7 +96,7 @@ def finetune(
     dataset = _Parts(probe.dataset, {"train": positions[train], "val": positions[held_out]})
     frames = _usual_length(probe, card.preprocessing)
     say(f"fine-tuning for {minutes:.1f} minutes on {len(train)} videos, {len(held_out)} held out")
-    recipe = _recipe(config, begin, card, frames, len(train), minutes)
+    recipe = _recipe(probe.config, begin, card, frames, len(train), minutes)
     trained = train_and_evaluate(recipe, folder / "run", dataset)
     predictions = Predictions.load(folder / "run" / "predictions.npz")
     factor = temperature(predictions.logits, predictions.labels)
@@ -117,7 +116,7 @@ def finetune(
         "probe_cross_entropy": theirs[1],
         "steps": trained["step"],
     }
-    results = _keep(probe, folder / "run", out, config, facts, factor) if kept else probe.results
+    results = _keep(probe, folder / "run", out, facts, factor) if kept else probe.results
     if results is not None:
         results = {**results, "fine_tuning": facts}
         if kept and results["part"] != "test":
@@ -155,9 +154,7 @@ def _recipe(config: ConfigDict, begin: Path, card, frames: int, videos: int, min
     return recipe.lock()
 
 
-def _keep(
-    probe: Probe, trained: Path, out: Path, config: ConfigDict, facts: dict[str, Any], factor: float
-) -> dict[str, Any] | None:
+def _keep(probe: Probe, trained: Path, out: Path, facts: dict[str, Any], factor: float) -> dict[str, Any] | None:
     """Writes the trained network as the run's checkpoint, and its scores and report if there is a test side.
 
     Returns the content of `results.json`; without a test side it is still the probe's, whose checkpoint stays too.
@@ -167,18 +164,21 @@ def _keep(
     values = {**values, **calibrated}
     step = facts["steps"]
     card = dataclasses.replace(
-        card, preprocessing=probe.card.preprocessing, init=probe.card.init, source=probe.card.source
+        card,
+        preprocessing=probe.card.preprocessing,
+        init=probe.card.init,
+        source=probe.card.source,
+        tensors_sha256=tree_sha256(values),
     )
-    card = dataclasses.replace(card, tensors_sha256=checkpoint.cards.tree_sha256(values))
     kept = out / "checkpoints" / f"{step:08d}"
     if probe.results is None or probe.results["part"] != "test":
         checkpoint.write_folder(kept, {"weights": values}, card, {})
         return probe.results
     mesh = create_mesh()
     evaluator = Evaluator(
-        config,
+        probe.config,
         probe.dataset,
-        Functional(models.from_card(card, dtype=config.dtype)),
+        Functional(models.from_card(card, dtype=probe.config.dtype)),
         card.preprocessing,
         card,
         mesh,

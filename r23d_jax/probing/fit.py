@@ -76,7 +76,6 @@ class Probe:
       choice: how the head was chosen.
       results: the content of `results.json`, None where nothing could be evaluated.
       dataset: the videos as a data set.
-      features: of each video by its place in the data.
       samples: features of the training videos.
       positions: of those in `dataset`.
       config: of the run.
@@ -88,7 +87,6 @@ class Probe:
     choice: Choice
     results: dict[str, Any] | None
     dataset: Dataset
-    features: dict[int, VideoFeatures]
     samples: Samples
     positions: tuple[int, ...]
     config: ConfigDict
@@ -164,7 +162,7 @@ def fit(
     checkpoint.write_folder(out / "checkpoints" / f"{0:08d}", {"weights": weights}, card, {})  # a run from here on
     report.write(out, dataset, (weights, card))
     positions = tuple(data.positions[index] for index in training)
-    return Probe(weights, card, choice, results, dataset, features, samples, positions, config, remarks)
+    return Probe(weights, card, choice, results, dataset, samples, positions, config, remarks)
 
 
 def describe(choice: Choice, samples: Samples) -> str:

@@ -34,7 +34,7 @@ def frozen(weights: dict[str, np.ndarray], card: Card, dtype: str, size: int = 0
     spec = preprocessing(card, size)
     if "members" in card.model:
         card = _sized(card, spec.crop)
-    weights = {name: value for name, value in weights.items() if not name.startswith(("fc.", "head."))}
+    weights = _without_head(weights)
     # The classifier is not used; a network has one.
     arguments = {**card.model, "num_classes": 1, "head": None}
     plain = dataclasses.replace(card, model=arguments, labels=("none",), preprocessing=spec, published=())
@@ -72,8 +72,7 @@ def joined(several: Sequence[tuple[dict[str, np.ndarray], Card]]) -> tuple[dict[
                 "std": list(spec.std),
             }
         )
-        kept = {name: value for name, value in weights.items() if not name.startswith(("fc.", "head."))}
-        values |= {f"nets.{place}.{name}": value for name, value in kept.items()}
+        values |= {f"nets.{place}.{name}": value for name, value in _without_head(weights).items()}
     card = dataclasses.replace(
         cards[0],
         arch="several",
@@ -85,6 +84,10 @@ def joined(several: Sequence[tuple[dict[str, np.ndarray], Card]]) -> tuple[dict[
         extra={},
     )
     return values, dataclasses.replace(card, tensors_sha256=tree_sha256(values))
+
+
+def _without_head(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: value for name, value in weights.items() if not name.startswith(("fc.", "head."))}
 
 
 def _sized(card: Card, side: int) -> Card:

@@ -108,7 +108,7 @@ def run(
     kept = False
     if finetune:
         left = chosen.minutes - (time.monotonic() - start) / 60 if chosen.minutes else _TRAINED
-        results, said = finetuning.finetune(probe, clf, Path(out), probe.config, max(left, _LEAST), say)
+        results, said = finetuning.finetune(probe, clf, Path(out), max(left, _LEAST), say)
         add(*said)
         kept = results is not None and results is not probe.results and results["fine_tuning"]["kept"]
         if kept:

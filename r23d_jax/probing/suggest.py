@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from r23d_jax.errors import UserError
-from r23d_jax.evaluation import metrics
 from r23d_jax.inference import sources
-from r23d_jax.probing.choose import clip_logits
+from r23d_jax.probing.choose import video_scores
 from r23d_jax.probing.data import LabelledVideo, LabelledVideos
 from r23d_jax.probing.extract import Extractor, samples_of
 from r23d_jax.probing.files import FileReader
@@ -50,7 +49,7 @@ def suggest(
         raise UserError(f"--suggest {folder}: no video in it can be read")
     places = sorted(features)
     samples = samples_of(data, features, places, extractor.grid_of)
-    scores = samples.of_videos(metrics.softmax(clip_logits(probe.choice, samples)))
+    scores = video_scores(probe.choice, samples)
     entropy = -np.sum(scores * np.log(np.maximum(scores, 1e-12)), axis=1) / np.log(scores.shape[1])
     order = np.argsort(-entropy, kind="stable")
     best = np.argsort(-scores, axis=1, kind="stable")
